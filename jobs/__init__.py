@@ -1,0 +1,1 @@
+"""One file per spark-submit entry point: parse the arguments, call the library, return an exit code."""

@@ -1,0 +1,1 @@
+"""Matrix factorization on Apache Spark, kept in Delta tables."""

@@ -1,0 +1,1 @@
+"""Ratings in: readers, quality rules, ids, splits and the synthetic source."""

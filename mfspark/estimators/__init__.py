@@ -1,0 +1,1 @@
+"""What a user imports: thin estimators that turn parameters into a call of the engine."""

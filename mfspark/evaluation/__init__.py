@@ -1,0 +1,1 @@
+"""Rating and ranking metrics, cross-validation and tuning."""

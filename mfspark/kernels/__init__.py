@@ -1,0 +1,1 @@
+"""The numerical kernels (numpy, numba, BLAS): nothing here imports pyspark."""

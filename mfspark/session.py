@@ -1,0 +1,203 @@
+"""A Spark session with Delta ready, and the one-time set-up of Java and the Delta JARs behind it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from mfspark.errors import SetupError
+
+JAR_FOLDER = Path(os.environ.get("MFSPARK_JARS", Path(sys.prefix) / "jars"))
+JAVA_FILE = Path(sys.prefix) / "java_home"
+# Spark ships these already; only Delta's own JARs are wanted.
+JARS_IN_SPARK = (
+    "com.fasterxml.jackson*:*,com.github.luben:*,com.google.code.findbugs:*,commons-logging:*,commons-pool:*,"
+    "io.airlift:*,javax.annotation:*,org.apache*:*,org.locationtech*:*,org.roaringbitmap:*,org.slf4j:*,org.xerial*:*"
+)
+LOCAL_DEFAULTS = {
+    "spark.sql.shuffle.partitions": "4",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.maxResultSize": "0",
+}
+DELTA_DEFAULTS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+WORKER_DEFAULTS = {
+    # One BLAS thread a task: the task is the unit of parallelism.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+    "spark.executorEnv.MKL_NUM_THREADS": "1",
+    "spark.executorEnv.NUMBA_NUM_THREADS": "1",
+}
+
+
+def delta_coordinate() -> str:
+    """Return the Maven coordinate of the Delta JAR that fits the installed pyspark and delta-spark."""
+    delta, spark = version("delta-spark"), ".".join(version("pyspark").split(".")[:2])
+    major_minor = tuple(int(part) for part in delta.split(".")[:2])
+    # From 4.1 on Delta publishes one artifact per Spark minor version.
+    artifact = f"delta-spark_{spark}_2.13" if major_minor >= (4, 1) else "delta-spark_2.13"
+    return f"io.delta:{artifact}:{delta}"
+
+
+def delta_jars() -> list[Path]:
+    """Return the Delta JARs resolved at set-up (empty when set-up has not run in this environment)."""
+    return sorted(JAR_FOLDER.glob("*.jar"))
+
+
+def resolve_jars() -> list[Path]:
+    """Download Delta's JARs once into this environment with Spark's own resolver; later calls do nothing."""
+    if delta_jars():
+        return delta_jars()
+    with tempfile.TemporaryDirectory() as ivy:
+        config = {
+            "spark.jars.packages": delta_coordinate(),
+            "spark.jars.excludes": JARS_IN_SPARK,
+            "spark.jars.ivy": ivy,
+            "spark.ui.enabled": "false",
+        }
+        _use_java()
+        builder = SparkSession.builder.master("local[1]").appName("mfspark-setup")
+        for key, value in config.items():
+            builder = builder.config(key, value)
+        builder.getOrCreate().stop()
+        partial = JAR_FOLDER.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(Path(ivy) / "jars", partial)
+        partial.rename(JAR_FOLDER)
+    return delta_jars()
+
+
+def spark_session(app_name: str = "mfspark", master: str | None = None, config: dict | None = None) -> SparkSession:
+    """Return a Spark session that can read and write Delta tables.
+
+    Where a session is already active (a notebook, Databricks, a Connect client), that one is returned.
+
+    Parameters
+    ----------
+    app_name : str
+        The application's name.
+    master : str, optional
+        A Spark master (``local[2]``, ``spark://...``) or a Connect address (``sc://...``). Without one, the master of
+        ``spark-submit`` or the environment is used, or else ``local[*]``.
+    config : dict, optional
+        Spark settings that win over the defaults.
+
+    Raises
+    ------
+    SetupError
+        No Java 17 or newer was found.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None and master is None:
+        return active
+    if master is not None and master.startswith("sc://"):
+        return SparkSession.builder.remote(master).appName(app_name).getOrCreate()
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ or "SPARK_REMOTE" in os.environ
+    if master is None and not submitted and "MASTER" not in os.environ:
+        master = "local[*]"
+    settings = {**DELTA_DEFAULTS, **WORKER_DEFAULTS}
+    if master is not None and master.startswith("local"):
+        settings |= LOCAL_DEFAULTS | {"spark.driver.memory": "4g"}
+        # Local workers must be this very Python, or their imports fail.
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+        os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        for key, value in WORKER_DEFAULTS.items():
+            os.environ.setdefault(key.removeprefix("spark.executorEnv."), value)
+    settings |= _jar_settings() | (config or {})
+    if not submitted:
+        _use_java()
+    builder = SparkSession.builder.appName(app_name)
+    if master is not None:
+        builder = builder.master(master)
+    for key, value in settings.items():
+        builder = builder.config(key, str(value))
+    return builder.getOrCreate()
+
+
+def is_connect(spark: SparkSession) -> bool:
+    """Return whether the session is a Spark Connect client (no JVM in this process)."""
+    return "connect" in type(spark).__module__
+
+
+def default_parallelism(spark: SparkSession) -> int:
+    """Return the number of task slots, as far as the session can tell."""
+    if not is_connect(spark):
+        return max(1, spark.sparkContext.defaultParallelism)
+    return _connect_slots(spark)
+
+
+def find_java() -> str | None:
+    """Return the home of a Java 17+ that has the module Spark needs, or None."""
+    recorded = JAVA_FILE.read_text().strip() if JAVA_FILE.exists() else ""
+    on_path = shutil.which("java")
+    from_path = str(Path(on_path).resolve().parent.parent) if on_path else ""
+    installed = sorted((str(p) for p in Path("/usr/lib/jvm").glob("*") if not p.is_symlink()), reverse=True)
+    candidates = [os.environ.get("JAVA_HOME", ""), recorded, from_path, *installed]
+    return next((home for home in candidates if home and _java_fits(home)), None)
+
+
+def _java_fits(home: str) -> bool:
+    java = Path(home) / "bin" / "java"
+    if not java.exists():
+        return False
+    listed = subprocess.run([str(java), "--list-modules"], capture_output=True, text=True, check=False)
+    modules = dict(line.split("@", 1) for line in listed.stdout.splitlines() if "@" in line)
+    feature = modules.get("java.base", "0").split(".")[0].split("-")[0]
+    return feature.isdigit() and int(feature) >= 17 and "jdk.incubator.vector" in modules
+
+
+def _use_java() -> None:
+    recorded = JAVA_FILE.read_text().strip() if JAVA_FILE.exists() else ""
+    if recorded and (Path(recorded) / "bin" / "java").exists():
+        os.environ.setdefault("JAVA_HOME", recorded)
+        return
+    home = find_java()
+    if home is None:
+        raise SetupError(
+            "no Java 17 or newer (with the module jdk.incubator.vector) in JAVA_HOME, PATH or /usr/lib/jvm: "
+            "install a JDK or JRE 17+ (Debian/Ubuntu: openjdk-17-jre-headless) and set JAVA_HOME"
+        )
+    os.environ["JAVA_HOME"] = home
+
+
+def _jar_settings() -> dict[str, str]:
+    jars = delta_jars()
+    if jars:
+        return {"spark.jars": ",".join(str(jar) for jar in jars)}
+    return {"spark.jars.packages": delta_coordinate(), "spark.jars.excludes": JARS_IN_SPARK}
+
+
+def _connect_slots(spark: SparkSession) -> int:
+    return int(spark.conf.get("spark.default.parallelism", None) or os.cpu_count() or 2)
+
+
+def main() -> int:
+    """Set up this environment: record a fitting Java and resolve the Delta JARs."""
+    home = find_java()
+    if home is None:
+        sys.stderr.write(
+            "mfspark needs Java 17 or newer (with jdk.incubator.vector): install one and set JAVA_HOME\n"
+        )
+        return 2
+    JAVA_FILE.write_text(home)
+    os.environ["JAVA_HOME"] = home
+    jars = resolve_jars()
+    sys.stdout.write(f"Java: {home}\nDelta: {len(jars)} JARs\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Delta tables: the only place that says "delta"."""
