@@ -1,0 +1,257 @@
+"""Model versions: many rows in shared tables, made visible together by one atomic row.
+
+A model's tables are appended first, marked with the run and with an *attempt* nobody knows yet. The model exists from
+the moment its row stands in the ``models`` table. A process killed before that leaves rows no reader looks at, which
+the next attempt of the same run removes.
+
+==========  ======================================================  ==========================
+table       rows                                                    written
+==========  ======================================================  ==========================
+user_factors, item_factors, model_user_ids, model_item_ids,         appended, one partition per
+history, parameters                                                 ``run_id`` and ``attempt``
+models      version, run_id, attempt, created_at, parameters,       one MERGE per publication
+            metrics
+==========  ======================================================  ==========================
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from mfspark.errors import StoreError
+from mfspark.store import tables
+from mfspark.store.schemas import ATTEMPT_COLUMNS, MODEL_TABLES, MODELS, ModelTable, ModelVersion
+from mfspark.store.tables import Location, literal
+
+_RUN_ID = re.compile(r"^[\w.:+@=-]{1,200}$")
+
+
+class Registry:
+    """The published models of one store.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        The session, classic or Connect.
+    location : str or Location
+        The store: a directory or ``catalog.schema``.
+
+    Examples
+    --------
+    >>> registry = Registry(spark, "/data/store")              # doctest: +SKIP
+    >>> registry.publish("run-7", model.tables(), model.parameters())  # doctest: +SKIP
+    >>> registry.read(registry.get(), "user_factors")          # doctest: +SKIP
+    """
+
+    def __init__(self, spark: SparkSession, location: str | Location):
+        self._spark = spark
+        self.location = location if isinstance(location, Location) else Location(location)
+        self._models = self.location.table("models")
+
+    def list(self) -> builtins.list[ModelVersion]:
+        """Return every published model, oldest first (empty where nothing was published yet)."""
+        if not tables.exists(self._spark, self._models):
+            return []
+        return sorted(_model_version(row) for row in tables.read(self._spark, self._models).collect())
+
+    def get(self, version: int | None = None, run_id: str | None = None) -> ModelVersion:
+        """Return one published model: the latest, a version number, or a run id's.
+
+        Raises
+        ------
+        StoreError
+            There is no such model; the message lists those that exist.
+        ValueError
+            Both a version and a run id were given.
+        """
+        if version is not None and run_id is not None:
+            raise ValueError("give a version or a run id, not both")
+        published = self.list()
+        if not published:
+            raise StoreError(f"no model has been published in {self.location.root}: run a training job with this store")
+        if version is None and run_id is None:
+            return published[-1]
+        for model in published:
+            if model.version == version or model.run_id == run_id:
+                return model
+        wanted = f"version {version}" if version is not None else f"run id {run_id!r}"
+        known = ", ".join(f"{model.version} (run {model.run_id})" for model in published[-10:])
+        raise StoreError(f"no model of {wanted} in {self.location.root}; published versions: {known}")
+
+    def read(self, model: ModelVersion, table: str) -> DataFrame:
+        """Return one table of a published model, without the columns that mark the attempt.
+
+        Parameters
+        ----------
+        model : ModelVersion
+            As returned by `get`, `list` or `publish`.
+        table : str
+            ``user_factors``, ``item_factors``, ``user_ids``, ``item_ids``, ``history`` or ``parameters``.
+
+        Raises
+        ------
+        StoreError
+            No such table, or the model has been replaced by a re-run since it was looked up.
+        """
+        return self.load(model, [table])[table]
+
+    def load(self, model: ModelVersion, names: builtins.list[str] | None = None) -> dict[str, DataFrame]:
+        """Return several tables of one published model (default: all), all of the same attempt."""
+        names = names or builtins.list(MODEL_TABLES)
+        unknown = [name for name in names if name not in MODEL_TABLES]
+        if unknown:
+            raise StoreError(f"a model has no table {unknown[0]!r}; it has {', '.join(MODEL_TABLES)}")
+        found = {name: self._read_attempt(model, MODEL_TABLES[name]) for name in names}
+        # The tables above are snapshots: if the attempt is still the published one now, its rows are all in them.
+        current = self.get(run_id=model.run_id)
+        if current.attempt != model.attempt:
+            raise StoreError(
+                f"version {model.version} (run {model.run_id}) was replaced by a re-run at {current.created_at}: "
+                "look the version up again"
+            )
+        return found
+
+    def publish(
+        self,
+        run_id: str,
+        model_tables: Mapping[str, DataFrame],
+        parameters: Mapping[str, Any],
+        metrics: Mapping[str, Any] | None = None,
+    ) -> ModelVersion:
+        """Write a model's tables, then make them the model of this run with one atomic row.
+
+        A run id that was published before keeps its version number and gets the new attempt's rows; the rows of its
+        earlier attempts, published or killed half-way, are deleted afterwards.
+
+        Parameters
+        ----------
+        run_id : str
+            Letters, digits and ``_ . : + @ = -``, at most 200.
+        model_tables : mapping of str to DataFrame
+            ``user_factors``, ``item_factors`` (id, features, bias), ``user_ids``, ``item_ids`` (id, index) and
+            ``history``.
+        parameters, metrics : mapping
+            Anything JSON can hold.
+
+        Raises
+        ------
+        StoreError
+            A table or column is missing, the type of the ids is not the store's, or a later attempt of the same run
+            has been published meanwhile.
+        """
+        check_run_id(run_id)
+        attempt = _new_attempt()
+        prepared = self._prepare(run_id, attempt, model_tables, parameters)
+        for name, rows in prepared.items():
+            tables.append(rows, self._address(name), ATTEMPT_COLUMNS, new_columns=MODEL_TABLES[name].open_ended)
+        published = self._publish_row(run_id, attempt, _json(parameters), _json(metrics or {}))
+        self._delete_older_attempts(run_id, attempt)
+        return published
+
+    def _prepare(
+        self, run_id: str, attempt: str, model_tables: Mapping[str, DataFrame], parameters: Mapping[str, Any]
+    ) -> dict[str, DataFrame]:
+        """Check every table before the first is written, and create those that do not exist."""
+        pairs = [(str(name), json.dumps(value)) for name, value in parameters.items()]
+        given = {**model_tables, "parameters": self._spark.createDataFrame(pairs, "name string, value string")}
+        prepared = {}
+        for name, spec in MODEL_TABLES.items():
+            if name not in given:
+                raise StoreError(f"the model to publish lacks the table {name!r}; it needs {', '.join(MODEL_TABLES)}")
+            rows = _fit_columns(given[name], name, spec)
+            rows = rows.select(F.lit(run_id).alias("run_id"), F.lit(attempt).alias("attempt"), "*")
+            columns = {field.name: field.dataType.simpleString() for field in rows.schema}
+            tables.create(self._spark, self._address(name), columns, ATTEMPT_COLUMNS)
+            tables.check_types(rows, self._address(name))
+            prepared[name] = rows
+        return prepared
+
+    def _publish_row(self, run_id: str, attempt: str, parameters: str, metrics: str) -> ModelVersion:
+        tables.create(self._spark, self._models, MODELS, properties={"delta.isolationLevel": "Serializable"})
+        while True:
+            version = self._next_version(run_id)
+            tables.retry_on_conflict(lambda v=version: self._merge(v, run_id, attempt, parameters, metrics))  # type: ignore[misc]
+            published = {model.run_id: model for model in self.list()}.get(run_id)
+            if published is not None and published.attempt == attempt:
+                return published
+            if published is not None and published.attempt > attempt:
+                raise StoreError(
+                    f"run {run_id} was published by a later attempt as version {published.version}; this one is void"
+                )
+            # Another run took the version number between the look-up and the MERGE: take the next one.
+
+    def _next_version(self, run_id: str) -> int:
+        published = self.list()
+        own = [model.version for model in published if model.run_id == run_id]
+        return own[0] if own else 1 + max((model.version for model in published), default=0)
+
+    def _merge(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> None:
+        # A version number already taken matches and is left alone, so no number is ever given twice.
+        source = (
+            f"SELECT {version}L AS version, {literal(run_id)} AS run_id, {literal(attempt)} AS attempt, "
+            f"current_timestamp() AS created_at, {literal(parameters)} AS parameters, {literal(metrics)} AS metrics"
+        )
+        self._spark.sql(
+            f"MERGE INTO {tables.sql_name(self._models)} AS t USING ({source}) AS s "
+            "ON t.run_id = s.run_id OR t.version = s.version "
+            "WHEN MATCHED AND t.run_id = s.run_id AND t.attempt < s.attempt THEN UPDATE SET attempt = s.attempt, "
+            "created_at = s.created_at, parameters = s.parameters, metrics = s.metrics "
+            "WHEN NOT MATCHED THEN INSERT *"
+        ).collect()
+
+    def _delete_older_attempts(self, run_id: str, attempt: str) -> None:
+        older = f"run_id = {literal(run_id)} AND attempt < {literal(attempt)}"
+        for name in MODEL_TABLES:
+            tables.delete(self._spark, self._address(name), older)
+
+    def _read_attempt(self, model: ModelVersion, spec: ModelTable) -> DataFrame:
+        rows = tables.read(self._spark, self.location.table(spec.stored_as))
+        own = rows.where((F.col("run_id") == model.run_id) & (F.col("attempt") == model.attempt))
+        return own.drop(*ATTEMPT_COLUMNS)
+
+    def _address(self, name: str) -> str:
+        return self.location.table(MODEL_TABLES[name].stored_as)
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run id, or raise StoreError when it has characters that cannot stand in a path or a key."""
+    if not _RUN_ID.match(run_id):
+        raise StoreError(f"run id {run_id!r} is not usable: take 1 to 200 letters, digits or any of _ . : + @ = -")
+    return run_id
+
+
+def _fit_columns(df: DataFrame, name: str, spec: ModelTable) -> DataFrame:
+    missing = [column for column in spec.columns if column not in df.columns]
+    if missing:
+        raise StoreError(f"table {name} of the model to publish lacks the column {missing[0]!r}; it has {df.columns}")
+    casts = [F.col(c).cast(kind).alias(c) if kind else F.col(c) for c, kind in spec.columns.items()]
+    extra = [F.col(column) for column in df.columns if column not in spec.columns] if spec.open_ended else []
+    return df.select(*casts, *extra)
+
+
+def _new_attempt() -> str:
+    # Sorts by its start: an older attempt of the same run neither replaces nor deletes a newer one.
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}"
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(values), sort_keys=True)
+    except TypeError as error:
+        raise StoreError(f"the parameters or metrics of a model must be JSON values: {error}") from error
+
+
+def _model_version(row: Row) -> ModelVersion:
+    values = row.asDict()
+    for column in ("parameters", "metrics"):
+        values[column] = json.loads(values[column])
+    return ModelVersion(**values)
