@@ -210,7 +210,11 @@ class Registry:
 
     def _delete_older_attempts(self, run_id: str, attempt: str) -> None:
         older = f"run_id = {literal(run_id)} AND attempt < {literal(attempt)}"
-        for name in MODEL_TABLES:
+        # The first table an attempt writes is the last one cleaned: where it has no older rows, no other table has.
+        first, *others = MODEL_TABLES
+        if tables.read(self._spark, self._address(first)).where(older).select("attempt").first() is None:
+            return
+        for name in (*others, first):
             tables.delete(self._spark, self._address(name), older)
 
     def _read_attempt(self, model: ModelVersion, spec: ModelTable) -> DataFrame:

@@ -1,0 +1,316 @@
+"""The jobs' configuration: YAML and ``--set`` overrides, checked before Spark starts.
+
+Every section is a frozen dataclass, every key has one `Rule`, and every mistake is one line that names the key and
+what is allowed there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mfspark.config_rules import ALS_FIXED_COLUMNS, ALS_RULES, Rule
+from mfspark.errors import ConfigError
+
+RUN_ID = r"[\w.:+@=-]{1,200}"
+
+
+def _key(default: Any, kind: str, **limits: Any) -> Any:
+    rule = Rule(kind, optional=default is None, **limits)
+    if kind == "map":
+        return field(default_factory=dict, metadata={"rule": rule})
+    return field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True)
+class SparkConfig:
+    """The session: its name, its master (default: spark-submit's, else ``local[*]``) and Spark settings."""
+
+    app_name: str = _key("mfspark", "str")
+    master: str | None = _key(None, "str")
+    conf: dict[str, Any] = _key({}, "map")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where the ratings come from (see `mfspark.data.Source`); ``scale`` and ``seed`` belong to format synthetic.
+
+    ``mode``: ``overwrite`` makes the ratings table this input; ``append`` replaces only the rows of the same run id, so
+    that every run id adds its input once.
+    """
+
+    path: str = _key("", "str")
+    format: str = _key("auto", "str")
+    user: str = _key("user", "str")
+    item: str = _key("item", "str")
+    rating: str = _key("rating", "str")
+    timestamp: str | None = _key("timestamp", "str")
+    weight: str | None = _key(None, "str")
+    delimiter: str | None = _key(None, "str")
+    header: bool | None = _key(None, "bool")
+    version_as_of: int | None = _key(None, "int", low=0)
+    id_type: str | None = _key(None, "str", choices=("long", "string"))
+    scale: float | None = _key(None, "float", low=0, above=True)
+    seed: int | None = _key(None, "int")
+    mode: str = _key("overwrite", "str", choices=("overwrite", "append"))
+    options: dict[str, Any] = _key({}, "map")
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Which rows are accepted; the rest go to the table ``quarantine``."""
+
+    min_rating: float | None = _key(None, "float")
+    max_rating: float | None = _key(None, "float")
+    duplicates: str = _key("last", "str", choices=("last", "mean", "sum", "error"))
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """Where every table is kept: a directory, or ``catalog.schema``."""
+
+    location: str = _key("", "str")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """The hold-out: a random fraction of the ratings, the same for the same seed; or none."""
+
+    method: str = _key("random", "str", choices=("random", "none"))
+    fraction: float = _key(0.1, "float", low=0, high=1, above=True, below=True)
+    seed: int = _key(1, "int")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which published model predict and evaluate take: a version or a run id; neither: the latest."""
+
+    version: int | None = _key(None, "int", low=1)
+    run_id: str | None = _key(None, "str")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Which version of the ratings table is trained on (default: the newest)."""
+
+    ratings_version: int | None = _key(None, "int", low=0)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What predict writes: the best ``n`` items of every user (``top_n``), or predictions for given ``pairs``."""
+
+    mode: str = _key("top_n", "str", choices=("top_n", "pairs"))
+    n: int = _key(10, "int", low=1)
+    pairs: str | None = _key(None, "str")
+    clip: bool = _key(True, "bool")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What evaluate measures on the hold-out.
+
+    ``clip`` limits predictions to quality.min_rating and max_rating, where those are set. ``k`` adds ranking metrics of
+    the best k items, where items rated ``relevant`` or better count. ``damping_user`` and ``damping_item`` are the
+    regularisation of the bias-only baseline.
+    """
+
+    clip: bool = _key(True, "bool")
+    k: int | None = _key(None, "int", low=1)
+    relevant: float = _key(4.0, "float")
+    damping_user: float = _key(10.0, "float", low=0)
+    damping_item: float = _key(25.0, "float", low=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A job's whole configuration."""
+
+    run_id: str | None = None
+    spark: SparkConfig = field(default_factory=SparkConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    als: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+SECTIONS: Mapping[str, type] = {
+    "spark": SparkConfig,
+    "source": SourceConfig,
+    "quality": QualityConfig,
+    "store": StoreConfig,
+    "split": SplitConfig,
+    "train": TrainConfig,
+    "model": ModelConfig,
+    "predict": PredictConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), run_id: str | None = None) -> Config:
+    """Read a YAML file, apply ``key=value`` overrides and check everything.
+
+    Parameters
+    ----------
+    path : str or Path
+        The YAML file.
+    overrides : sequence of str
+        ``section.key=value``; they win over the file, the last one first.
+    run_id : str, optional
+        The run id; wins over both.
+
+    Raises
+    ------
+    ConfigError
+        In one line: no such file, no YAML, an unknown key, a value that is not allowed, values that contradict.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        raw = yaml.safe_load(text) or {}
+    except OSError as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    for override in overrides:
+        _apply(raw, override)
+    if run_id is not None and isinstance(raw, dict):
+        raw["run_id"] = run_id
+    return parse(raw)
+
+
+def parse(raw: Any) -> Config:
+    """Turn a nested mapping into a checked `Config` (see `load`)."""
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"the configuration must be a mapping of sections, not {type(raw).__name__}")
+    _known("", raw, ["run_id", "als", *SECTIONS])
+    sections: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        rules = {item.name: item.metadata["rule"] for item in fields(section)}
+        sections[name] = section(**_section(name, raw.get(name), rules))
+    sections["als"] = _section("als", raw.get("als"), ALS_RULES)
+    run_id = Rule("str", optional=True).check("run_id", raw.get("run_id"))
+    if run_id is not None and not re.fullmatch(RUN_ID, run_id):
+        raise ConfigError(f"run_id: {run_id!r} is not allowed; give 1 to 200 letters, digits or any of _ . : + @ = -")
+    config = Config(run_id=run_id, **sections)
+    given = {f"{name}.{key}" for name in raw for key in (raw[name] if isinstance(raw[name], Mapping) else ())}
+    for wrong, message in CONTRADICTIONS:
+        if wrong(config, given):
+            raise ConfigError(message)
+    return config
+
+
+def _section(name: str, raw: Any, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{name}: {raw!r} is not allowed; give a mapping with the keys {', '.join(rules)}")
+    if name == "als":
+        for column in ALS_FIXED_COLUMNS:
+            if column in raw:
+                raise ConfigError(
+                    f"als.{column}: set by the jobs; name the columns of the input in source.user, source.item, "
+                    "source.rating and source.weight"
+                )
+    _known(f"{name}.", raw, list(rules))
+    return {key: rules[key].check(f"{name}.{key}", value) for key, value in raw.items()}
+
+
+def _known(prefix: str, raw: Mapping[str, Any], allowed: list[str]) -> None:
+    for key in raw:
+        if key in allowed:
+            continue
+        close = difflib.get_close_matches(str(key), allowed, n=1)
+        hint = f"; did you mean {prefix}{close[0]}?" if close else ";"
+        raise ConfigError(f"{prefix}{key}: unknown key{hint} allowed: {', '.join(allowed)}")
+
+
+def _apply(raw: Any, override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, rest = key.strip().partition(".")
+    if not equals or not section:
+        raise ConfigError(f"--set {override}: give section.key=value, for example als.rank=64")
+    if not isinstance(raw, dict):
+        return
+    if not dot:
+        raw[section] = text
+        return
+    # A dotted key within a mapping is one key: spark.conf.spark.sql.shuffle.partitions.
+    path = [section, *(rest.split(".", 1) if rest.split(".", 1)[0] in ("conf", "options") else [rest])]
+    target = raw
+    for step in path[:-1]:
+        if not isinstance(target.get(step), dict):
+            target[step] = {}
+        target = target[step]
+    target[path[-1]] = _value(section, rest, text)
+
+
+def _value(section: str, key: str, text: str) -> Any:
+    """Return the value of an override: as written where the key is a text, else as YAML reads it."""
+    rules = ALS_RULES if section == "als" else {}
+    if section in SECTIONS:
+        rules = {item.name: item.metadata["rule"] for item in fields(SECTIONS[section])}
+    if key in rules and rules[key].kind == "str" and text not in ("null", "~"):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _given(*keys: str) -> Callable[[set[str]], bool]:
+    return lambda given: any(key in given for key in keys)
+
+
+_Contradiction = Callable[[Config, set[str]], bool]
+CONTRADICTIONS: Sequence[tuple[_Contradiction, str]] = (
+    (lambda c, _: not c.store.location, "store.location: missing; give a directory or catalog.schema"),
+    (
+        lambda c, _: c.source.format == "synthetic" and bool(c.source.path),
+        "source.path: contradicts source.format synthetic, which reads no file; leave one of them out",
+    ),
+    (
+        lambda c, given: c.source.format != "synthetic" and _given("source.scale", "source.seed")(given),
+        "source.scale, source.seed: only allowed with source.format synthetic",
+    ),
+    (
+        lambda c, _: (
+            None not in (c.quality.min_rating, c.quality.max_rating)
+            and float(c.quality.min_rating or 0) >= float(c.quality.max_rating or 0)
+        ),
+        "quality.min_rating: must be below quality.max_rating",
+    ),
+    (
+        lambda c, given: c.split.method == "none" and _given("split.fraction", "split.seed")(given),
+        "split.fraction, split.seed: contradict split.method none; allowed only with split.method random",
+    ),
+    (
+        lambda c, given: (
+            not c.als.get("implicitPrefs", False)
+            and _given("als.alpha", "als.unobservedWeight", "als.confidence")(given)
+        ),
+        "als.alpha, als.unobservedWeight, als.confidence: only allowed with als.implicitPrefs true",
+    ),
+    (
+        lambda c, _: c.model.version is not None and c.model.run_id is not None,
+        "model.version: contradicts model.run_id; give one of them, or neither for the latest model",
+    ),
+    (
+        lambda c, _: (c.predict.mode == "pairs") != (c.predict.pairs is not None),
+        "predict.pairs: give the path or table of the pairs with predict.mode pairs, and only then",
+    ),
+    (
+        lambda c, given: c.predict.mode == "pairs" and _given("predict.n")(given),
+        "predict.n: contradicts predict.mode pairs; allowed only with predict.mode top_n",
+    ),
+)
