@@ -1,0 +1,145 @@
+"""Splits into training and validation rows, marked by a column: deterministic whatever the partitioning."""
+
+from __future__ import annotations
+
+import pyspark.sql.functions as F
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import types as T
+
+from mfspark.errors import DataError, ParameterError
+
+VALIDATION = "validation"
+_BUCKETS = 1 << 53
+
+
+def random_split(ratings: DataFrame, fraction: float, seed: int = 0, column: str = VALIDATION) -> DataFrame:
+    """Mark each row as validation with a probability, by a hash of (user, item, seed).
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        user, item and anything else; one row a pair (equal pairs fall on the same side).
+    fraction : float
+        Expected share of validation rows, between 0 and 1.
+    seed : int
+        Another seed, another split (default 0).
+    column : str
+        Name of the boolean column (default ``validation``).
+
+    Raises
+    ------
+    ParameterError
+        `fraction` is not strictly between 0 and 1.
+    """
+    _check_fraction(fraction)
+    return ratings.withColumn(column, _hash(ratings, seed) < int(fraction * _BUCKETS))
+
+
+def k_fold(ratings: DataFrame, k: int, seed: int = 0, column: str = "fold") -> DataFrame:
+    """Give each row a fold 0 .. k - 1 (int), by a hash of (user, item, seed)."""
+    if k < 2:
+        raise ParameterError(f"k={k}; cross-validation needs at least 2 folds")
+    return ratings.withColumn(column, F.pmod(_hash(ratings, seed), F.lit(k)).cast("int"))
+
+
+def leave_one_out(
+    ratings: DataFrame, seed: int = 0, by_time: bool = True, min_ratings: int = 2, column: str = VALIDATION
+) -> DataFrame:
+    """Mark one row of each user: the last by timestamp (ties and null timestamps by hash), or a random one.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        user, item, and timestamp if `by_time`.
+    seed : int
+        Of the hash (default 0).
+    by_time : bool
+        True (default): the latest; False: one drawn by hash.
+    min_ratings : int
+        A user with fewer rows keeps all of them for training (default 2).
+    column : str
+        Name of the boolean column (default ``validation``).
+
+    Raises
+    ------
+    DataError
+        `by_time` without a column ``timestamp``.
+    """
+    if min_ratings < 1:
+        raise ParameterError(f"min_ratings={min_ratings}; it must be at least 1")
+    order = [_hash(ratings, seed), F.col("item")]
+    if by_time:
+        _require(ratings, "timestamp")
+        order = [F.desc_nulls_last("timestamp"), *order]
+    per_user = Window.partitionBy("user")
+    chosen = (F.row_number().over(per_user.orderBy(*order)) == 1) & (F.count("*").over(per_user) >= min_ratings)
+    return ratings.withColumn(column, chosen)
+
+
+def time_split(
+    ratings: DataFrame, cutoff: int | None = None, fraction: float | None = None, column: str = VALIDATION
+) -> DataFrame:
+    """Mark the rows at or after a time: `cutoff` in seconds, or such that about `fraction` of the rows is marked.
+
+    The time for a fraction is an exact percentile, so it does not depend on the partitioning; rows of one second stay
+    together, so the share is exact only up to ties.
+
+    Raises
+    ------
+    DataError
+        No column ``timestamp``, or null timestamps (with their count).
+    ParameterError
+        Not exactly one of `cutoff` and `fraction`.
+    """
+    if (cutoff is None) == (fraction is None):
+        raise ParameterError("time_split needs exactly one of cutoff and fraction")
+    _require(ratings, "timestamp")
+    share = F.lit(None)
+    if fraction is not None:
+        _check_fraction(fraction)
+        share = F.percentile("timestamp", F.lit(1.0 - fraction))
+    found = ratings.agg(F.count_if(F.col("timestamp").isNull()).alias("nulls"), share.alias("time")).first()
+    if found is None:
+        raise DataError("no rows to split by time")
+    if found["nulls"]:
+        raise DataError(f"{found['nulls']} rows have no timestamp: a split by time would lose them; split at random")
+    return ratings.withColumn(column, F.col("timestamp") >= F.lit(found["time"] if cutoff is None else cutoff))
+
+
+def mark_probe(ratings: DataFrame, probe: DataFrame, column: str = VALIDATION) -> DataFrame:
+    """Mark the rows whose (user, item) is in a probe table (`mfspark.data.read_probe`); pairs not rated are ignored.
+
+    Raises
+    ------
+    DataError
+        The ids of the two tables have different types.
+    """
+    for side in ("user", "item"):
+        mine, other = ratings.schema[side].dataType, probe.schema[side].dataType
+        if mine != other:
+            raise DataError(
+                f"{side} is {mine.simpleString()} in the ratings but {other.simpleString()} in the probe: cast it"
+            )
+    pairs = probe.select("user", "item").dropna().distinct().withColumn(column, F.lit(True))
+    marked = ratings.drop(column).join(pairs, ["user", "item"], "left")
+    return marked.withColumn(column, F.coalesce(column, F.lit(False)))
+
+
+def _hash(ratings: DataFrame, seed: int) -> Column:
+    # Int and long ids of the same number must fall on the same side; xxhash64 tells them apart.
+    whole = (T.ByteType, T.ShortType, T.IntegerType)
+    sides = [
+        F.col(side).cast("long") if isinstance(ratings.schema[side].dataType, whole) else F.col(side)
+        for side in ("user", "item")
+    ]
+    return F.pmod(F.xxhash64(F.lit(seed).cast("long"), *sides), F.lit(_BUCKETS))
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0.0 < fraction < 1.0:
+        raise ParameterError(f"fraction={fraction} must be strictly between 0 and 1")
+
+
+def _require(ratings: DataFrame, name: str) -> None:
+    if name not in ratings.columns:
+        raise DataError(f"no column {name!r}; the columns are {', '.join(ratings.columns)}")
