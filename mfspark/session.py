@@ -188,9 +188,7 @@ def main() -> int:
     """Set up this environment: record a fitting Java and resolve the Delta JARs."""
     home = find_java()
     if home is None:
-        sys.stderr.write(
-            "mfspark needs Java 17 or newer (with jdk.incubator.vector): install one and set JAVA_HOME\n"
-        )
+        sys.stderr.write("mfspark needs Java 17 or newer (with jdk.incubator.vector): install one and set JAVA_HOME\n")
         return 2
     JAVA_FILE.write_text(home)
     os.environ["JAVA_HOME"] = home

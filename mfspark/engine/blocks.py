@@ -1,0 +1,210 @@
+"""From ratings to blocks: one shuffle of packed pieces gives every block's ratings by user and by item, in CSR form.
+
+Worked example: 3 users x 3 items with ratings (0,0) (0,2) (1,1) (2,0), two blocks a side. By user, block 0 holds rows 0..1
+(indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0); by item, block 0 holds rows 0..1 (indptr 0 2 3,
+indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0). Row b of the frame of blocks carries block b of both sides.
+
+Each input partition sorts its ratings by block and sends a few large binary pieces, not rows: what is shuffled is five to nine
+bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from mfspark.engine.carriers import Release, carry
+from mfspark.engine.ratings import SIDES, Profile, chunks, flat, whole
+from mfspark.errors import DataError
+from mfspark.kernels.block import Block
+from mfspark.kernels.csr import balanced_bounds, counting_order
+
+BLOCK_BYTES = 64 << 20  # well below every limit on one Arrow or Spark cell
+ROW_COST = 150.0  # solving a row of rank 64 costs about as much as assembling this many ratings
+_PARTS = ("indptr", "indices", "values", "weights", "held_indptr", "held_indices", "held_values")
+_PIECE = ("target", "side", "order", "rows", "others", "values", "weights", "held")
+_PIECE_SCHEMA = (
+    "target int, side int, order long, rows binary, others binary, values binary, weights binary, held binary"
+)
+_PIECE_KINDS = [pa.int32(), pa.int32(), pa.int64(), *[pa.binary()] * 5]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How both sides are cut: ``bounds[s]`` are side s's block bounds, ``table`` the distinct ratings (or empty)."""
+
+    bounds: tuple[NDArray[np.int64], NDArray[np.int64]]
+    table: NDArray[np.float32]
+    weighted: bool
+    held: bool
+
+    @property
+    def blocks(self) -> int:
+        """The number of rows of the frame of blocks."""
+        return max(len(bounds) - 1 for bounds in self.bounds)
+
+
+def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], weighted: bool) -> Layout:
+    """Decide the number of blocks and cut both sides into consecutive ranges of about equal work.
+
+    Parameters
+    ----------
+    profile : Profile
+        What the first pass learned.
+    slots : int
+        How many tasks run at once; without a wish there are as many blocks, or more where a block would pass BLOCK_BYTES.
+    wanted : (int or None, int or None)
+        numUserBlocks, numItemBlocks.
+    weighted : bool
+        Whether the ratings carry weights.
+    """
+    coded = profile.values is not None
+    cell = 4 + (1 if coded else 4) + (4 if weighted else 0)
+    least = -(-profile.rows * cell // BLOCK_BYTES)
+    usual = -(-max(slots, least) // slots) * slots
+    bounds = [
+        balanced_bounds(side.counts, number or usual, ROW_COST)
+        for side, number in zip(profile.sides, wanted, strict=True)
+    ]
+    table = profile.values if profile.values is not None else np.empty(0, np.float32)
+    return Layout((bounds[0], bounds[1]), table, weighted, profile.held_out > 0)
+
+
+def build(ratings: DataFrame, profile: Profile, layout: Layout, carrier: str = "auto") -> tuple[DataFrame, Release]:
+    """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns."""
+    data = (layout, tuple(side.ids for side in profile.sides))
+    pieces, release = carry(ratings, data, _cut, _PIECE_SCHEMA, carrier=carrier)
+    placed = place(pieces, "target", layout.blocks)
+    columns = ", ".join(f"{side}_{part} binary" for side in SIDES for part in _PARTS)
+
+    def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return _assemble(batches, layout)
+
+    return placed.mapInArrow(assemble, f"block int, {columns}"), release
+
+
+def place(frame: DataFrame, column: str, partitions: int) -> DataFrame:
+    """Send every row to the partition whose number stands in a column."""
+    if hasattr(frame, "repartitionById"):
+        return frame.repartitionById(partitions, F.col(column))
+    return frame.repartition(partitions, F.col(column))  # Spark 4.0: blocks may share a partition
+
+
+def read_block(batch: pa.RecordBatch, row: int, side: str, layout: Layout) -> Block:
+    """Return one side of one row of the frame of blocks, without copying."""
+    kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "values": _value_kind(layout)}
+    kinds |= {"held_indptr": np.int64, "held_indices": np.int32, "held_values": np.float32}
+    found = {}
+    for part in _PARTS:
+        found[part] = np.frombuffer(batch.column(f"{side}_{part}")[row].as_buffer(), kinds[part])
+    return Block(table=layout.table, **found)
+
+
+def _value_kind(layout: Layout) -> type:
+    return np.uint8 if layout.table.size else np.float32
+
+
+def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+    """Turn a partition's ratings into pieces, one per block that they touch on each side."""
+    from pyspark import TaskContext
+
+    layout, ids = data
+    context = TaskContext.get()
+    order = (context.partitionId() if context else 0) << 32
+    block_of = [np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds)) for bounds in layout.bounds]
+    for table in chunks(batches):
+        index, values, weights, held = _columns(table, ids, layout)
+        for side in range(2):
+            target = block_of[side][index[side]]
+            sorting, starts = counting_order(target, len(layout.bounds[side]) - 1)
+            arrays = (index[side], index[1 - side], values, weights, held)
+            moved = [array[sorting] if array.size else array for array in arrays]
+            for block in np.flatnonzero(np.diff(starts)):
+                part = slice(starts[block], starts[block + 1])
+                cells = [moved[0][part] - np.int32(layout.bounds[side][block]), *(array[part] for array in moved[1:])]
+                row = [int(block), side, order, *(cell.tobytes() for cell in cells)]
+                yield _batch(row, _PIECE_KINDS, _PIECE)
+        order += 1
+
+
+def _columns(
+    table: pa.Table, ids: tuple[pa.Array, pa.Array], layout: Layout
+) -> tuple[list[NDArray[Any]], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return a chunk's dense indices of both sides, values (codes or floats), weights and held-out marks."""
+    found = [pc.index_in(whole(flat(table, side)), value_set=known) for side, known in zip(SIDES, ids, strict=True)]
+    held = np.empty(0, np.uint8)
+    if layout.held:
+        marks = pc.fill_null(flat(table, "held"), False)
+        # A held-out rating of an unknown user or item cannot be predicted, so it is not measured.
+        usable = pc.or_(pc.invert(marks), pc.and_(found[0].is_valid(), found[1].is_valid()))
+        table, found = table.filter(usable).combine_chunks(), [array.filter(usable) for array in found]
+        held = marks.filter(usable).to_numpy(zero_copy_only=False).astype(np.uint8)
+    if any(array.null_count for array in found):
+        raise DataError("the ratings changed between two passes over them: cache or write them before fit")
+    index = [array.to_numpy().astype(np.int32, copy=False) for array in found]
+    ratings = flat(table, "rating").to_numpy(zero_copy_only=False)
+    weights = flat(table, "weight").to_numpy() if layout.weighted else np.empty(0, np.float32)
+    return index, _encode(ratings, held, layout), weights, held
+
+
+def _encode(ratings: NDArray[Any], held: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Return ratings as codes where the block's values are coded and nothing is held out, else as floats."""
+    if layout.table.size == 0 or held.size:
+        return ratings
+    return np.searchsorted(layout.table, ratings).astype(np.uint8)
+
+
+def _assemble(batches: Iterator[pa.RecordBatch], layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Put the pieces of a partition's blocks together; a block without ratings is empty, not missing."""
+    pieces = [row for batch in batches for row in batch.to_pylist()]
+    pieces.sort(key=lambda row: (row["target"], row["side"], row["order"]))
+    for target in sorted({row["target"] for row in pieces}):
+        cells: list[Any] = [target]
+        for side in range(2):
+            chosen = [row for row in pieces if row["target"] == target and row["side"] == side]
+            bounds = layout.bounds[side]
+            rows = int(bounds[target + 1] - bounds[target]) if target + 1 < len(bounds) else 0
+            cells += [part.tobytes() for part in _compress(chosen, rows, layout)]
+        names = ["block", *(f"{side}_{part}" for side in SIDES for part in _PARTS)]
+        yield _batch(cells, [pa.int32(), *[pa.binary()] * (len(names) - 1)], names)
+
+
+def _compress(pieces: list[dict[str, Any]], rows: int, layout: Layout) -> list[NDArray[Any]]:
+    """Return the parts of one side's Block from its pieces, by counting sort."""
+
+    def joined(name: str, kind: type) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, kind), *(np.frombuffer(piece[name], kind) for piece in pieces)])
+
+    value_kind = np.float32 if layout.held else _value_kind(layout)
+    row, other = joined("rows", np.int32), joined("others", np.int32)
+    values, weights, held = joined("values", value_kind), joined("weights", np.float32), joined("held", np.uint8)
+    if not layout.held:
+        order, indptr = counting_order(row, rows)
+        return [
+            indptr, other[order], values[order], weights[order] if weights.size else weights,
+            np.zeros(rows + 1, np.int64), other[:0], np.empty(0, np.float32),
+        ]  # fmt: skip
+    trained, tested = held == 0, held != 0
+    order, indptr = counting_order(row[trained], rows)
+    held_order, held_indptr = counting_order(row[tested], rows)
+    codes = values[trained]
+    if layout.table.size:
+        codes = np.searchsorted(layout.table, codes).astype(np.uint8)
+    return [
+        indptr, other[trained][order], codes[order], weights[trained][order] if weights.size else weights,
+        held_indptr, other[tested][held_order], values[tested][held_order],
+    ]  # fmt: skip
+
+
+def _batch(row: list[Any], kinds: list[pa.DataType], names: Any) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)], list(names)
+    )

@@ -1,0 +1,162 @@
+"""The training loop: one half step called twice with the sides swapped, the objective, the history and when to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout, read_block
+from mfspark.engine.carriers import carry
+from mfspark.engine.ratings import SIDES, Profile
+from mfspark.errors import TrainingError
+from mfspark.kernels.block import Settings, fix, solve_block
+from mfspark.kernels.half_step import STATISTICS
+
+_SOLVED_SCHEMA = "block int, solved binary, statistics array<double>, unsolved long"
+_SOLVED_KINDS = (pa.int32(), pa.binary(), pa.list_(pa.float64()), pa.int64())
+
+
+@dataclass
+class Factors:
+    """Both sides as arrays (n x padded; column ``rank`` holds the bias where there is one) and the intercept."""
+
+    sides: list[NDArray[Any]]
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One line of a fit's history."""
+
+    iteration: int
+    loss: float
+    fit: float
+    regularisation: float
+    validation_rmse: float | None
+    seconds: float
+
+
+@dataclass
+class Schedule:
+    """How long to train: at most ``iterations``; stop when the loss falls by less than ``tol`` of itself (0: never)."""
+
+    iterations: int = 10
+    tol: float = 0.0
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    report: Callable[[Iteration, int], None] = field(default=lambda line, total: None)
+
+
+def initial_factors(profile: Profile, settings: Settings, seed: int, std: float, signed: bool) -> Factors:
+    """Draw the start: entries N(0, std^2 / rank), their absolute value unless ``signed``; the padding is 0."""
+    generator = np.random.default_rng(seed)
+    sides = []
+    for side in profile.sides:
+        array = np.zeros((len(side), settings.padded), settings.dtype)
+        drawn = generator.standard_normal((len(side), settings.rank), np.float32) * (std / np.sqrt(settings.rank))
+        array[:, : settings.rank] = drawn if signed else np.abs(drawn)
+        sides.append(array)
+    return Factors(sides)
+
+
+def half_step(
+    blocks: DataFrame,
+    layout: Layout,
+    factors: Factors,
+    solved: int,
+    settings: Settings,
+    measure: bool,
+    limits: tuple[float, float],
+    carrier: str = "auto",
+) -> NDArray[np.float64]:
+    """Solve one side against the other on the workers, replace it in ``factors``, and return the summed statistics.
+
+    ``settings`` are those of side 0; ``solved`` names the side to solve.
+    """
+    seen = settings if solved == 0 else settings.swapped()
+    fixed = fix(factors.sides[1 - solved], seen, factors.intercept)
+    bounds = layout.bounds[solved]
+    start = factors.sides[solved] if seen.warm else None
+    side, own = SIDES[solved], replace(layout, bounds=(bounds, bounds))
+    columns = [name for name in blocks.columns if name == "block" or name.startswith(f"{side}_")]
+
+    def solve(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+        fixed, start = data
+        for batch in batches:
+            for row in range(batch.num_rows):
+                number = batch.column("block")[row].as_py()
+                if number + 1 >= len(bounds):
+                    continue
+                before = None if start is None else start[bounds[number] : bounds[number + 1]]
+                X, statistics, unsolved = solve_block(
+                    read_block(batch, row, side, own), fixed, seen, before, measure, limits
+                )
+                cells = (number, X.tobytes(), statistics.tolist(), unsolved)
+                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _SOLVED_KINDS, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, ["block", "solved", "statistics", "unsolved"])
+
+    frame, release = carry(blocks.select(columns), (fixed, start), solve, _SOLVED_SCHEMA, packed=True, carrier=carrier)
+    found = frame.toArrow()
+    release()
+    return _collect(found, factors, solved, bounds)
+
+
+def _collect(found: pa.Table, factors: Factors, solved: int, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+    target = np.zeros_like(factors.sides[solved])
+    total = np.zeros(len(STATISTICS))
+    seen = 0
+    for row in range(found.num_rows):
+        number = found.column("block")[row].as_py()
+        unsolved = found.column("unsolved")[row].as_py()
+        if unsolved >= 0:
+            raise TrainingError(
+                f"the equations of {SIDES[solved]} number {bounds[number] + unsolved} have no finite solution: "
+                "raise regParam, or look for extreme ratings or weights of that id"
+            )
+        part = target[bounds[number] : bounds[number + 1]]
+        part[:] = np.frombuffer(found.column("solved")[row].as_buffer(), target.dtype).reshape(part.shape)
+        total += np.array(found.column("statistics")[row].as_py())
+        seen += part.shape[0]
+    factors.sides[solved] = target
+    return total
+
+
+def alternate(
+    blocks: DataFrame,
+    layout: Layout,
+    factors: Factors,
+    settings: Settings,
+    schedule: Schedule,
+    carrier: str = "auto",
+) -> list[Iteration]:
+    """Run ALS from the given start, replacing ``factors``; items first, so that users end at their exact optimum.
+
+    Each iteration's loss is exact for the factors at its end: the second half step measures the fit and its own
+    regularisation, the first the other side's.
+    """
+    history: list[Iteration] = []
+    for iteration in range(1, schedule.iterations + 1):
+        began = time.perf_counter()
+        first = half_step(blocks, layout, factors, 1, settings, True, schedule.limits, carrier)
+        second = half_step(blocks, layout, factors, 0, settings, True, schedule.limits, carrier)
+        line = _line(iteration, first, second, time.perf_counter() - began)
+        history.append(line)
+        schedule.report(line, schedule.iterations)
+        if not np.isfinite(line.loss):
+            raise TrainingError(f"the loss is {line.loss} after iteration {iteration}: raise regParam")
+        if schedule.tol > 0 and iteration > 1 and history[-2].loss - line.loss < schedule.tol * abs(history[-2].loss):
+            break
+    return history
+
+
+def _line(iteration: int, first: NDArray[Any], second: NDArray[Any], seconds: float) -> Iteration:
+    sums = dict(zip(STATISTICS, second.tolist(), strict=True))
+    regularisation = sums["regularisation"] + first[STATISTICS.index("regularisation")]
+    rmse = float(np.sqrt(sums["valid_squares"] / sums["valid_rows"])) if sums["valid_rows"] else None
+    return Iteration(iteration, sums["fit"] + regularisation, sums["fit"], regularisation, rmse, seconds)

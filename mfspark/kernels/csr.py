@@ -1,0 +1,57 @@
+"""Counting sorts: ratings to blocks, and blocks to compressed sparse rows (CSR)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _counting_order(keys, starts, order):  # type: ignore[no-untyped-def]
+    for t in range(keys.size):
+        place = starts[keys[t]]
+        order[place] = t
+        starts[keys[t]] = place + 1
+
+
+def counting_order(keys: NDArray[Any], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sort keys 0 .. n - 1 stably in linear time.
+
+    Returns
+    -------
+    order : int64 array (len(keys),)
+        ``keys[order]`` is sorted, equal keys in their old order.
+    indptr : int64 array (n + 1,)
+        Key v stands at order[indptr[v] : indptr[v + 1]].
+    """
+    indptr = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(keys, minlength=n), out=indptr[1:])
+    order = np.empty(keys.size, np.int64)
+    _counting_order(keys, indptr[:-1].copy(), order)
+    return order, indptr
+
+
+def balanced_bounds(counts: NDArray[Any], blocks: int, row_cost: float) -> NDArray[np.int64]:
+    """Cut rows 0 .. n into consecutive ranges of about equal work.
+
+    Parameters
+    ----------
+    counts : array (n,)
+        Each row's number of ratings.
+    blocks : int
+        How many ranges; with more blocks than rows some are empty.
+    row_cost : float
+        The fixed work of a row, in ratings.
+
+    Returns
+    -------
+    int64 array (blocks + 1,)
+        Range b is bounds[b] .. bounds[b + 1].
+    """
+    work = np.zeros(len(counts) + 1)
+    np.cumsum(np.asarray(counts, np.float64) + row_cost, out=work[1:])
+    cuts = np.searchsorted(work, np.linspace(0, work[-1], blocks + 1)[1:-1])
+    return np.concatenate([[0], cuts, [len(counts)]]).astype(np.int64)
