@@ -86,18 +86,6 @@ def _per_row(value, row):  # type: ignore[no-untyped-def]  # noqa: ARG001
 
 
 @njit(inline="always")
-def _adagrad_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, step, gate, share, G_p, G_q):  # type: ignore[no-untyped-def]
-    """Step with step / sqrt(G) per row, then add the mean squared gradient to G."""
-    steps = (step, step * gate, step, step * gate)
-    squares = (G_p[u, 0], G_p[u, 1], G_q[i, 0], G_q[i, 1])
-    p_slow, p_fast, q_slow, q_fast = adagrad_step_rows(P, Q, u, i, n_vectors, nonnegative, slope, reg, steps, squares)
-    G_p[u, 0] += share[0] * p_slow
-    G_p[u, 1] += gate * share[1] * p_fast
-    G_q[i, 0] += share[0] * q_slow
-    G_q[i, 1] += gate * share[1] * q_fast
-
-
-@njit(inline="always")
 def _bias_step(b, row, slope, reg, step, G):  # type: ignore[no-untyped-def]
     """Step of one bias; under AdaGrad column 2 of G is its accumulated squared gradient."""
     gradient = slope + reg * b[row]
@@ -108,6 +96,24 @@ def _bias_step(b, row, slope, reg, step, G):  # type: ignore[no-untyped-def]
         G[row, 2] += gradient * gradient
 
 
+@njit(inline="always")
+def _value_and_slope(loss, score, y):  # type: ignore[no-untyped-def]
+    """Return the loss of a rating and its derivative; `loss` is a compile-time constant."""
+    if loss == SQUARED:
+        return squared_value(score, y), squared_derivative(score, y)
+    if loss == LOGISTIC:
+        return logistic_value(score, y), logistic_derivative(score, y)
+    if loss == POISSON:
+        return poisson_value(score, y), poisson_derivative(score, y)
+    return poisson_identity_value(score, y), poisson_identity_derivative(score, y)
+
+
+@njit(inline="always")
+def _plain_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, step):  # type: ignore[no-untyped-def]
+    """Step of one size for both rows."""
+    step_rows(P, Q, u, i, n_vectors, nonnegative, -step * slope, _ONE - step * reg[0], _ONE - step * reg[1])
+
+
 @cache
 def _kernel(n_vectors: int, loss: int, nonnegative: bool) -> Callable[..., float]:
     """Return the kernel compiled for one rank, loss and projection; arguments given as None drop their code."""
@@ -115,52 +121,37 @@ def _kernel(n_vectors: int, loss: int, nonnegative: bool) -> Callable[..., float
     @njit(cache=True, nogil=True, fastmath=set(FAST_MATH), error_model="numpy", boundscheck=False)
     def kernel(  # type: ignore[no-untyped-def]
         rows, cols, ratings, levels, weights, negatives, tile_starts, tile_order,
-        P, Q, b_u, b_i, mean, G_p, G_q, step, gate, share, reg_p, reg_q, reg_bu, reg_bi,
+        P, Q, b_u, b_i, mean, G_p, G_q, steps, shares, reg_p, reg_q, reg_bu, reg_bi,
     ):  # fmt: skip
         total = 0.0
-        last = rows.size - 1
         draws = 0 if negatives is None else negatives.shape[1]
         distance = PREFETCH_DISTANCE // (1 + draws) + 1
         for tile in tile_order:
             for x in range(tile_starts[tile], tile_starts[tile + 1]):
-                u = np.intp(rows[x])
-                ahead = min(x + distance, last)
+                u, ahead = np.intp(rows[x]), min(x + distance, rows.size - 1)
                 prefetch_row(P, np.intp(rows[ahead]), n_vectors)
                 prefetch_row(Q, np.intp(cols[ahead]), n_vectors)
                 for draw in range(draws + 1):
-                    i, w = np.intp(cols[x]), _ONE
+                    i, w = np.intp(cols[x]), _ONE if weights is None else weights[x]
                     y = np.float32(ratings[x]) if levels is None else levels[ratings[x]]
-                    if weights is not None:
-                        w = weights[x]
-                    if negatives is not None:
-                        prefetch_row(Q, np.intp(negatives[ahead, max(draw - 1, 0)]), n_vectors)
-                        if draw > 0:
-                            i, y, w = np.intp(negatives[x, draw - 1]), np.float32(0.0), _ONE
+                    if negatives is not None and draw > 0:
+                        prefetch_row(Q, np.intp(negatives[ahead, draw - 1]), n_vectors)
+                        i, y, w = np.intp(negatives[x, draw - 1]), np.float32(0.0), _ONE
                     score = mean + dot_rows(P, Q, u, i, n_vectors)
-                    if b_u is not None:
-                        score += b_u[u]
-                    if b_i is not None:
-                        score += b_i[i]
-                    if loss == SQUARED:
-                        value, slope = squared_value(score, y), squared_derivative(score, y)
-                    elif loss == LOGISTIC:
-                        value, slope = logistic_value(score, y), logistic_derivative(score, y)
-                    elif loss == POISSON:
-                        value, slope = poisson_value(score, y), poisson_derivative(score, y)
-                    else:
-                        value, slope = poisson_identity_value(score, y), poisson_identity_derivative(score, y)
+                    score += np.float32(0.0) if b_u is None else b_u[u]
+                    score += np.float32(0.0) if b_i is None else b_i[i]
+                    value, slope = _value_and_slope(loss, score, y)
                     total += w * value
                     slope *= w
                     reg = (per_row(reg_p, u), per_row(reg_q, i))
                     if G_p is None:
-                        keep_p, keep_q = _ONE - step * reg[0], _ONE - step * reg[1]
-                        step_rows(P, Q, u, i, n_vectors, nonnegative, -step * slope, keep_p, keep_q)
+                        _plain_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, steps[0])
                     else:
-                        _adagrad_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, step, gate, share, G_p, G_q)
+                        adagrad_step_rows(P, Q, G_p, G_q, u, i, n_vectors, nonnegative, slope, reg, steps, shares)
                     if b_u is not None:
-                        _bias_step(b_u, u, slope, per_row(reg_bu, u), step, G_p)
+                        _bias_step(b_u, u, slope, per_row(reg_bu, u), steps[0], G_p)
                     if b_i is not None:
-                        _bias_step(b_i, i, slope, per_row(reg_bi, i), step, G_q)
+                        _bias_step(b_i, i, slope, per_row(reg_bi, i), steps[0], G_q)
         return total
 
     return kernel
@@ -221,10 +212,10 @@ def sgd_block(
         Global mean score.
     reg_user_bias, reg_item_bias : float or float32 array, default 0
         L2 of the biases, applied at each rating.
-    user_squares, item_squares : float32 array (m, 3), (n_items, 3), optional, updated in place
-        AdaGrad, both or none: accumulated mean squared gradient of the first 8 dimensions, of the rest, of the bias.
-        Start from ones (Chin, Zhuang, Juan, Lin 2015, "A learning-rate schedule for stochastic gradient methods to
-        matrix factorization", reduced per-coordinate schedule with twin learners).
+    user_squares, item_squares : float32 array (m, 4), (n_items, 4), optional, updated in place
+        AdaGrad, both or none: accumulated mean squared gradient of the first 8 dimensions, of the rest, of the bias
+        (and an unused column that keeps a row in one cache line). Start from ones. Chin, Zhuang, Juan, Lin 2015, "A
+        learning-rate schedule for stochastic gradient methods to matrix factorization", twin learners.
     rank : int, optional
         Number of columns in use; default k. Only AdaGrad's mean depends on it.
     slow_only : bool, default False
@@ -248,17 +239,17 @@ def sgd_block(
     """
     _check_block(rows, cols, ratings, P, Q, levels, user_squares, item_squares)
     rank = P.shape[1] if rank is None else rank
-    fast = max(rank - SLOW_DIMS, 0)
-    share = (np.float32(1 / min(rank, SLOW_DIMS)), np.float32(1 / fast if fast else 0))
+    fast = 0.0 if slow_only or rank <= SLOW_DIMS else 1.0
+    steps = (np.float32(step), np.float32(step * fast))
+    shares = (np.float32(1 / min(rank, SLOW_DIMS)), np.float32(fast and fast / (rank - SLOW_DIMS)))
     starts = np.array([0, rows.size], dtype=np.int64) if tile_starts is None else tile_starts
     order = np.arange(starts.size - 1, dtype=np.int64) if tile_order is None else tile_order
     f = np.float32
     regs = [x if isinstance(x, np.ndarray) else f(x) for x in (reg_user, reg_item, reg_user_bias, reg_item_bias)]
     kernel = _kernel(P.shape[1] // LANES, get_loss(loss).code, nonnegative)
-    gate = f(0.0 if slow_only else 1.0)
     return kernel(
         rows, cols, ratings, levels, weights, negatives, starts, order,
-        P, Q, user_bias, item_bias, f(mean), user_squares, item_squares, f(step), gate, share, *regs,
+        P, Q, user_bias, item_bias, f(mean), user_squares, item_squares, steps, shares, *regs,
     )  # fmt: skip
 
 

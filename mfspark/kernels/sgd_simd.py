@@ -26,7 +26,7 @@ CACHE_LINE = 64
 """Bytes; rows that start on a cache line are read with half the line accesses of rows that do not."""
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+_VECTOR, _PAIR = ir.VectorType(_FLOAT, LANES), ir.VectorType(_FLOAT, 2)
 # Without nnan and ninf: a diverging factor must stay visibly non-finite.
 FAST_MATH = ("reassoc", "nsz", "arcp", "contract", "afn")
 
@@ -63,6 +63,24 @@ class _Emitter:
         at = [self.builder.gep(base, [ir.Constant(_INT, j * LANES)], inbounds=True) for j in range(self.n_vectors)]
         return [self.builder.bitcast(pointer, _VECTOR.as_pointer()) for pointer in at]
 
+    def pair_address(self, array: int, row: Any) -> Any:
+        """Return the address of the first two numbers of one row of a two-dimensional array argument.
+
+        Accumulators are read and written as one pair: a read of eight bytes that two writes of four have just made
+        would wait until both have left the store buffer.
+        """
+        struct = self.context.make_array(self.signature.args[array])(self.context, self.builder, self.args[array])
+        width = cgutils.unpack_tuple(self.builder, struct.shape)[1]
+        start = self.builder.gep(struct.data, [self.builder.mul(row, width)], inbounds=True)
+        return self.builder.bitcast(start, _PAIR.as_pointer())
+
+    def pair(self, numbers: list[Any]) -> Any:
+        """Return two numbers as a short vector."""
+        vector = ir.Constant(_PAIR, ir.Undefined)
+        for j, number in enumerate(numbers):
+            vector = self.builder.insert_element(vector, number, ir.Constant(_INT, j))
+        return vector
+
     def load(self, addresses: list[Any]) -> list[Any]:
         """Load one vector from each address, which need only be aligned to one number."""
         return [self.builder.load(address, align=4) for address in addresses]
@@ -82,7 +100,7 @@ class _Emitter:
         """Return the given lanes of `left` (0 to 15) and `right` (16 to 31) as one vector."""
         return self.builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_INT, LANES), lanes))
 
-    def lane_of(self, short: Any, lanes: list[int]) -> Any:
+    def lanes_of(self, short: Any, lanes: list[int]) -> Any:
         """Return the given lanes of a vector of any length as one vector."""
         mask = ir.Constant(ir.VectorType(_INT, LANES), lanes)
         return self.builder.shuffle_vector(short, ir.Constant(short.type, ir.Undefined), mask)
@@ -112,27 +130,25 @@ class _Emitter:
         reduce = cgutils.get_or_insert_function(self.builder.module, shape, f"llvm.vector.reduce.fadd.v{LANES}f32")
         return self.builder.call(reduce, [ir.Constant(_FLOAT, 0.0), self._tree(vectors)], fastmath=FAST_MATH)
 
-    def slow_and_fast_total(self, vectors: list[Any]) -> list[Any]:
-        """Return the sum over the `SLOW_DIMS` first numbers and the sum over all others (one reduction for both)."""
+    def slow_and_fast_total(self, vectors: list[Any]) -> Any:
+        """Return the sum over the `SLOW_DIMS` first numbers and that over all others, as a pair (one reduction)."""
         halves = vectors[0]
         if len(vectors) > 1:
             rest = self._tree(vectors[1:])
-            folded = self.add(rest, self.lane_of(rest, [(j + SLOW_DIMS) % LANES for j in range(LANES)]))
+            folded = self.add(rest, self.lanes_of(rest, [(j + SLOW_DIMS) % LANES for j in range(LANES)]))
             zero = ir.Constant(_VECTOR, [0.0] * LANES)
             halves = self.add(halves, self.pick(zero, folded, [j + LANES * (j >= SLOW_DIMS) for j in range(LANES)]))
         for distance in (4, 2, 1):
-            halves = self.add(halves, self.lane_of(halves, [j ^ distance for j in range(LANES)]))
-        return [self.builder.extract_element(halves, ir.Constant(_INT, lane)) for lane in (0, SLOW_DIMS)]
+            halves = self.add(halves, self.lanes_of(halves, [j ^ distance for j in range(LANES)]))
+        ends = ir.Constant(ir.VectorType(_INT, 2), [0, SLOW_DIMS])
+        return self.builder.shuffle_vector(halves, ir.Constant(_VECTOR, ir.Undefined), ends)
 
-    def over_roots(self, numerators: list[Any], squares: list[Any]) -> Any:
-        """Return numerators / sqrt(squares) as one short vector: one root and one division for all."""
-        shape = ir.VectorType(_FLOAT, len(squares))
-        above, below = ir.Constant(shape, ir.Undefined), ir.Constant(shape, ir.Undefined)
-        for j, (x, y) in enumerate(zip(numerators, squares, strict=True)):
-            above = self.builder.insert_element(above, x, ir.Constant(_INT, j))
-            below = self.builder.insert_element(below, y, ir.Constant(_INT, j))
-        name = f"llvm.sqrt.v{len(squares)}f32"
-        root = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(shape, [shape]), name)
+    def over_roots(self, steps: Any, squares: list[Any]) -> Any:
+        """Return steps / sqrt(squares) for two pairs of squares as one vector of four: one root and one division."""
+        four = ir.Constant(ir.VectorType(_INT, 4), [0, 1, 2, 3])
+        above, below = (self.builder.shuffle_vector(*pairs, four) for pairs in ((steps, steps), squares))
+        shape = ir.FunctionType(below.type, [below.type])
+        root = cgutils.get_or_insert_function(self.builder.module, shape, "llvm.sqrt.v4f32")
         return self.builder.fdiv(above, self.builder.call(root, [below], fastmath=FAST_MATH), flags=FAST_MATH)
 
     def keep_positive(self, vectors: list[Any]) -> list[Any]:
@@ -223,6 +239,8 @@ def adagrad_step_rows(
     typingctx: Any,  # noqa: ARG001
     P: Any,
     Q: Any,
+    G_p: Any,
+    G_q: Any,
     u: Any,  # noqa: ARG001
     i: Any,  # noqa: ARG001
     n_vectors: Any,
@@ -230,34 +248,36 @@ def adagrad_step_rows(
     slope: Any,  # noqa: ARG001
     reg: Any,  # noqa: ARG001
     steps: Any,  # noqa: ARG001
-    squares: Any,  # noqa: ARG001
+    shares: Any,  # noqa: ARG001
 ) -> Any:
     """Take one step with own sizes for the slow and the fast dimensions, projected if `nonnegative`.
 
-    With gradients ``g_p = slope Q[i] + reg[0] P[u]`` and ``g_q = slope P[u] + reg[1] Q[i]``, and step sizes
-    ``steps / sqrt(squares)``, both in the order (p slow, p fast, q slow, q fast). Returns the four sums of squared
-    gradients in that order.
+    With gradients ``g_p = slope Q[i] + reg[0] P[u]`` and ``g_q = slope P[u] + reg[1] Q[i]``, columns 0 (slow) and 1
+    (fast) of `G_p` and `G_q`: the step sizes are ``steps / sqrt(G)``, and then ``G += shares * sum of g^2``.
     """
     n, project = _literal(n_vectors), _literal(nonnegative)
     if n is None or project is None:
         return None
-    pair, four = types.UniTuple(types.float32, 2), types.UniTuple(types.float32, 4)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = _Emitter(context, builder, signature, args, n)
-        at_p, at_q = emit.addresses(0, args[2]), emit.addresses(1, args[3])
+        at_p, at_q = emit.addresses(0, args[4]), emit.addresses(1, args[5])
         p, q = emit.load(at_p), emit.load(at_q)
-        slope, sums = emit.splat(args[6]), []
-        reg = [emit.splat(x) for x in cgutils.unpack_tuple(builder, args[7])]
-        sizes = emit.over_roots(*(cgutils.unpack_tuple(builder, x) for x in args[8:10]))
-        for own, other, address, decay, side in ((p, q, at_p, reg[0], 0), (q, p, at_q, reg[1], 2)):
-            g = [emit.add(emit.mul(slope, y), emit.mul(decay, x)) for x, y in zip(own, other, strict=True)]
-            fast = emit.lane_of(sizes, [side + 1] * LANES)
-            first = emit.lane_of(sizes, [side + (j >= SLOW_DIMS) for j in range(LANES)])
+        at_G = [emit.pair_address(2, args[4]), emit.pair_address(3, args[5])]
+        G, slope = emit.load(at_G), emit.splat(args[8])
+        reg = [emit.splat(x) for x in cgutils.unpack_tuple(builder, args[9])]
+        steps, shares = (emit.pair(cgutils.unpack_tuple(builder, x)) for x in args[10:12])
+        sizes = emit.over_roots(steps, G)
+        for own, other, address, side in ((p, q, at_p, 0), (q, p, at_q, 1)):
+            g = [emit.add(emit.mul(slope, y), emit.mul(reg[side], x)) for x, y in zip(own, other, strict=True)]
+            fast = emit.lanes_of(sizes, [2 * side + 1] * LANES)
+            first = emit.lanes_of(sizes, [2 * side + (j >= SLOW_DIMS) for j in range(LANES)])
             moved = [emit.sub(x, emit.mul(s, d)) for x, s, d in zip(own, [first] + [fast] * (n - 1), g, strict=True)]
             emit.store(emit.keep_positive(moved) if project else moved, address)
-            sums += emit.slow_and_fast_total([emit.mul(d, d) for d in g])
-        return context.make_tuple(builder, four, sums)
+            sums = emit.slow_and_fast_total([emit.mul(d, d) for d in g])
+            emit.store([emit.add(G[side], emit.mul(shares, sums))], at_G[side : side + 1])
+        return context.get_dummy_value()
 
-    f = types.float32
-    return four(P, Q, types.intp, types.intp, n_vectors, nonnegative, f, pair, four, four), codegen
+    f, pair = types.float32, types.UniTuple(types.float32, 2)
+    result = types.void(P, Q, G_p, G_q, types.intp, types.intp, n_vectors, nonnegative, f, pair, pair, pair)
+    return result, codegen

@@ -42,7 +42,7 @@ def sgd_pass(
     """One pass in the given order, everything in place; returns the sum of weighted losses, each before its update.
 
     `reg` holds one array per side with the regularisation of each row; `squares` the AdaGrad accumulators of both sides
-    with columns (mean square of the first 8 dimensions, of the rest, square of the bias).
+    with columns (mean square of the first 8 dimensions, of the rest, square of the bias, unused).
     """
     reg_p, reg_q = np.broadcast_to(reg[0], len(P)), np.broadcast_to(reg[1], len(Q))
     total = 0.0

@@ -31,7 +31,7 @@ def comp_and_ref(rank, passes=2, *, biased=False, adagrad=False, loss="squared",
     rows, cols, y, P, Q = block(rank, loss, seed)
     shared = {"step": 0.05, "loss": loss, "mean": 0.1, **options}
     b = [np.zeros(M, np.float32), np.zeros(N, np.float32)] if biased else [None, None]
-    G = [np.ones((M, 3), np.float32), np.ones((N, 3), np.float32)] if adagrad else [None, None]
+    G = [np.ones((M, 4), np.float32), np.ones((N, 4), np.float32)] if adagrad else [None, None]
     wide = lambda x: None if x is None else x.astype(np.float64)  # noqa: E731
     ref_P, ref_Q, ref_b, ref_G = P[:, :rank].astype(float), Q[:, :rank].astype(float), [*map(wide, b)], [*map(wide, G)]
     for _ in range(passes):
@@ -158,7 +158,7 @@ def test_recovers_a_low_rank_matrix():
         ({"Q": np.zeros((N, 32), np.float32)}, "P has 16 columns and Q has 32"),
         ({"ratings": np.zeros(3, np.float32)}, "lengths 400, 400, 3"),
         ({"ratings": np.zeros(COUNT, np.uint8)}, "levels"),
-        ({"user_squares": np.ones((M, 3), np.float32)}, "both user_squares and item_squares"),
+        ({"user_squares": np.ones((M, 4), np.float32)}, "both user_squares and item_squares"),
         ({"loss": "hinge"}, "hinge"),
     ],
 )
