@@ -9,7 +9,7 @@ from dataclasses import replace
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.data.netflix import read_netflix, read_probe_as_ratings
-from mfspark.data.source import Source, clear_errors, existing_files, files_of
+from mfspark.data.source import Source, clear_errors, existing_files, files_of, logged_format
 from mfspark.data.synthetic import read_synthetic
 from mfspark.data.tabular import is_table_name, read_parquet, read_table
 from mfspark.data.text import first_lines, read_csv, read_movielens
@@ -75,11 +75,9 @@ def detect_format(spark: SparkSession, source: Source) -> str:
     if not files and is_table_name(source.path):
         return "table"
     files = files or existing_files(spark, source.path)
-    logs = files_of(spark, f"{source.path.rstrip('/')}/_*_log") if files[0] != source.path else []
-    kept = re.search(r"/_(\w+)_log/", logs[0]) if logs else None
-    if kept:
-        # A table format keeps its log beside the data; read as bare Parquet it would give removed rows back.
-        return kept[1]
+    logged = logged_format(spark, source.path)
+    if logged:
+        return logged
     for pattern, name in SUFFIXES:
         if any(re.search(pattern, file) for file in files):
             return name

@@ -114,6 +114,13 @@ def existing_files(spark: SparkSession, path: str) -> list[str]:
     return files
 
 
+def logged_format(spark: SparkSession, path: str) -> str | None:
+    """Return the table format whose log lies in a folder (``_<format>_log``), or None."""
+    logs = files_of(spark, f"{path.rstrip('/')}/_*_log")
+    found = re.search(r"/_(\w+)_log/", logs[0]) if logs else None
+    return found[1] if found else None
+
+
 def text_lines(spark: SparkSession, source: Source, path: str | None = None) -> DataFrame:
     """Return the lines of a text source: one column, ``value``."""
     with clear_errors(source.path):

@@ -8,7 +8,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from mfspark.data.source import Source, clear_errors, existing_files
+from mfspark.data.source import Source, clear_errors, existing_files, logged_format
 from mfspark.data.text import missing_column, wanted_columns
 from mfspark.errors import DataError
 
@@ -27,6 +27,12 @@ ROLE_TYPES: dict[str, tuple[tuple[type[T.DataType], ...], str]] = {
 def read_parquet(spark: SparkSession, source: Source) -> DataFrame:
     """Read Parquet files; ids keep their type."""
     existing_files(spark, source.path)
+    logged = logged_format(spark, source.path)
+    if logged:
+        raise DataError(
+            f"{source.path!r} is a {logged} table: read as bare Parquet it would give removed rows back; "
+            f"set format to {logged} or auto"
+        )
     return read_table(spark, source)
 
 
