@@ -80,11 +80,16 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """The hold-out: a random fraction of the ratings, the same for the same seed; or none."""
+    """The hold-out, the same for the same seed.
 
-    method: str = _key("random", "str", choices=("random", "none"))
+    ``random``: a ``fraction`` of the ratings; ``leave_one_out``: one rating of each user, the latest where there are
+    timestamps; ``time``: the latest ``fraction``; ``probe``: the pairs of a Netflix probe file; ``none``.
+    """
+
+    method: str = _key("random", "str", choices=("random", "leave_one_out", "time", "probe", "none"))
     fraction: float = _key(0.1, "float", low=0, high=1, above=True, below=True)
     seed: int = _key(1, "int")
+    probe: str | None = _key(None, "str")
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,22 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Which version of the ratings table is trained on (default: the newest)."""
+    """What is trained on: the ratings table that ingest wrote (its newest or one version), or a ``path`` directly.
 
+    A ``path`` is read as the section ``source`` says, its rows are checked, and rejected ones go to ``quarantine``.
+    """
+
+    path: str | None = _key(None, "str")
     ratings_version: int | None = _key(None, "int", low=0)
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """What predict writes: the best ``n`` items of every user (``top_n``), or predictions for given ``pairs``."""
+    """What predict writes: the best ``n`` items of every user (``top_n``), or predictions for given ``pairs``.
+
+    ``pairs``: a table, a Parquet folder or a csv file with the columns user and item. ``clip`` limits their
+    predictions to quality.min_rating and max_rating, where those are set.
+    """
 
     mode: str = _key("top_n", "str", choices=("top_n", "pairs"))
     n: int = _key(10, "int", low=1)
@@ -116,14 +129,11 @@ class PredictConfig:
 class EvaluateConfig:
     """What evaluate measures on the hold-out.
 
-    ``clip`` limits predictions to quality.min_rating and max_rating, where those are set. ``k`` adds ranking metrics of
-    the best k items, where items rated ``relevant`` or better count. ``damping_user`` and ``damping_item`` are the
-    regularisation of the bias-only baseline.
+    ``clip`` limits predictions to quality.min_rating and max_rating, where those are set. ``damping_user`` and
+    ``damping_item`` are the regularisation of the bias-only baseline.
     """
 
     clip: bool = _key(True, "bool")
-    k: int | None = _key(None, "int", low=1)
-    relevant: float = _key(4.0, "float")
     damping_user: float = _key(10.0, "float", low=0)
     damping_item: float = _key(25.0, "float", low=0)
 
@@ -268,11 +278,8 @@ def _value(section: str, key: str, text: str) -> Any:
         return text
 
 
-def _given(*keys: str) -> Callable[[set[str]], bool]:
-    return lambda given: any(key in given for key in keys)
-
-
 _Contradiction = Callable[[Config, set[str]], bool]
+_IMPLICIT_ONLY = {"als.alpha", "als.unobservedWeight", "als.confidence"}
 CONTRADICTIONS: Sequence[tuple[_Contradiction, str]] = (
     (lambda c, _: not c.store.location, "store.location: missing; give a directory or catalog.schema"),
     (
@@ -280,26 +287,32 @@ CONTRADICTIONS: Sequence[tuple[_Contradiction, str]] = (
         "source.path: contradicts source.format synthetic, which reads no file; leave one of them out",
     ),
     (
-        lambda c, given: c.source.format != "synthetic" and _given("source.scale", "source.seed")(given),
+        lambda c, given: c.source.format != "synthetic" and bool({"source.scale", "source.seed"} & given),
         "source.scale, source.seed: only allowed with source.format synthetic",
     ),
     (
-        lambda c, _: (
-            None not in (c.quality.min_rating, c.quality.max_rating)
-            and float(c.quality.min_rating or 0) >= float(c.quality.max_rating or 0)
-        ),
+        lambda c, _: _not_below(c.quality.min_rating, c.quality.max_rating),
         "quality.min_rating: must be below quality.max_rating",
     ),
     (
-        lambda c, given: c.split.method == "none" and _given("split.fraction", "split.seed")(given),
-        "split.fraction, split.seed: contradict split.method none; allowed only with split.method random",
+        lambda c, given: "split.fraction" in given and c.split.method not in ("random", "time"),
+        "split.fraction: only allowed with split.method random or time",
     ),
     (
-        lambda c, given: (
-            not c.als.get("implicitPrefs", False)
-            and _given("als.alpha", "als.unobservedWeight", "als.confidence")(given)
-        ),
+        lambda c, given: "split.seed" in given and c.split.method not in ("random", "leave_one_out"),
+        "split.seed: only allowed with split.method random or leave_one_out",
+    ),
+    (
+        lambda c, _: (c.split.method == "probe") != (c.split.probe is not None),
+        "split.probe: give the path of the probe file with split.method probe, and only then",
+    ),
+    (
+        lambda c, given: not c.als.get("implicitPrefs", False) and bool(_IMPLICIT_ONLY & given),
         "als.alpha, als.unobservedWeight, als.confidence: only allowed with als.implicitPrefs true",
+    ),
+    (
+        lambda c, _: c.train.path is not None and c.train.ratings_version is not None,
+        "train.ratings_version: contradicts train.path, which is not the ratings table; give one of them",
     ),
     (
         lambda c, _: c.model.version is not None and c.model.run_id is not None,
@@ -310,7 +323,15 @@ CONTRADICTIONS: Sequence[tuple[_Contradiction, str]] = (
         "predict.pairs: give the path or table of the pairs with predict.mode pairs, and only then",
     ),
     (
-        lambda c, given: c.predict.mode == "pairs" and _given("predict.n")(given),
+        lambda c, given: c.predict.mode == "pairs" and "predict.n" in given,
         "predict.n: contradicts predict.mode pairs; allowed only with predict.mode top_n",
     ),
+    (
+        lambda c, given: c.predict.mode == "top_n" and "predict.clip" in given,
+        "predict.clip: contradicts predict.mode top_n, which keeps the scores; allowed only with predict.mode pairs",
+    ),
 )
+
+
+def _not_below(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low >= high

@@ -89,9 +89,11 @@ def rating_metrics(
     )
 
 
-def mean_baseline(train: DataFrame, test: DataFrame, rating: str = "rating") -> DataFrame:
-    """Return ``test`` with the mean training rating as ``prediction``."""
-    return test.withColumn("prediction", F.lit(_mean(train, rating)))
+def mean_baseline(
+    train: DataFrame, test: DataFrame, rating: str = "rating", prediction: str = "prediction"
+) -> DataFrame:
+    """Return ``test`` with the mean training rating in the column ``prediction``."""
+    return test.withColumn(prediction, F.lit(_mean(train, rating)))
 
 
 def bias_baseline(
@@ -102,6 +104,7 @@ def bias_baseline(
     rating: str = "rating",
     damping_user: float = 10.0,
     damping_item: float = 25.0,
+    prediction: str = "prediction",
 ) -> DataFrame:
     """Return ``test`` with the prediction mu + b_i + b_u, without any factors.
 
@@ -117,6 +120,8 @@ def bias_baseline(
         Column names.
     damping_user, damping_item : float
         How many ratings at the mean are added to each user's and each item's own.
+    prediction : str
+        The column to write.
     """
     mean = _mean(train, rating)
     residual = F.col(rating) - F.lit(mean)
@@ -127,7 +132,7 @@ def bias_baseline(
     )
     joined = test.join(by_item, item, "left").join(by_user, user, "left")
     bias = F.coalesce("b_i", F.lit(0.0)) + F.coalesce("b_u", F.lit(0.0))
-    return joined.select(*test.columns, (F.lit(mean) + bias).alias("prediction"))
+    return joined.select(*test.columns, (F.lit(mean) + bias).alias(prediction))
 
 
 def _mean(train: DataFrame, rating: str) -> float:

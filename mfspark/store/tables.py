@@ -9,6 +9,7 @@ import os
 import random
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from mfspark.errors import StoreError
 
@@ -197,21 +199,37 @@ def append(df: DataFrame, address: str, partition_by: Sequence[str] = (), new_co
         retry_on_conflict(lambda: _save(writer, address))
 
 
-def append_if_unchanged(df: DataFrame, address: str, version: int) -> None:
+def append_if_unchanged(df: DataFrame, address: str, version: int) -> bool:
     """Append rows that were computed from one version of a table, unless another writer did the same first.
 
-    Delta drops an append whose application id has already committed this transaction number. The caller looks at the
-    table afterwards and computes again when its rows are not there.
+    Delta drops an append whose application id has already committed this transaction number, and refuses two at once.
+
+    Parameters
+    ----------
+    df : DataFrame
+        The rows.
+    address : str
+        An existing table.
+    version : int
+        The version the rows were computed from.
+
+    Returns
+    -------
+    bool
+        Whether the rows are in the table now. If not, compute them again from the newest version.
     """
-    writer = df.write.format("delta").mode("append")
-    writer = writer.option("txnAppId", "mfspark").option("txnVersion", version + 1)
     check_types(df, address)
+    mark = uuid.uuid4().hex
+    options = {"txnAppId": "mfspark", "txnVersion": str(version + 1), "userMetadata": mark}
     try:
         with _store_errors(f"cannot append to the table {address}"):
-            _save(writer, address)
-    except StoreError as error:
+            _save(df.write.format("delta").mode("append").options(**options), address)
+    except Exception as error:  # Delta's conflicts reach Python as several unrelated classes
         if not is_conflict(error):
             raise
+        return False
+    history = df.sparkSession.sql(f"DESCRIBE HISTORY {sql_name(address)}")
+    return history.where((F.col("version") > version) & (F.col("userMetadata") == mark)).first() is not None
 
 
 def replace_slice(df: DataFrame, address: str, column: str, value: str) -> None:

@@ -1,5 +1,7 @@
 """Reading and writing Delta tables by path and by name."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from chispa import assert_df_equality
 
@@ -79,9 +81,13 @@ def test_an_append_computed_from_an_old_version_is_dropped(spark, tmp_path):
     columns = "id string, index int"
     tables.overwrite(spark.createDataFrame([("a", 0)], columns), address)
     version = tables.current_version(spark, address)
-    tables.append_if_unchanged(spark.createDataFrame([("b", 1)], columns), address, version)
-    tables.append_if_unchanged(spark.createDataFrame([("c", 1)], columns), address, version)
-    tables.append_if_unchanged(spark.createDataFrame([("c", 2)], columns), address, version + 1)
+
+    def append(key, index, seen):
+        return tables.append_if_unchanged(spark.createDataFrame([(key, index)], columns), address, seen)
+
+    assert append("b", 1, version)
+    assert not append("c", 1, version)
+    assert append("c", 2, version + 1)
     comp_rows = sorted(tuple(row) for row in tables.read(spark, address).collect())
     assert comp_rows == [("a", 0), ("b", 1), ("c", 2)]
 
@@ -94,3 +100,15 @@ def test_no_table_is_a_store_error(spark, tmp_path, kind):
     with pytest.raises(StoreError, match="cannot read the table .*nothing") as caught:
         tables.read(spark, str(address))
     assert "\n" not in str(caught.value)
+
+
+def test_appends_at_once_from_one_version_let_one_through(spark, tmp_path):
+    address = str(tmp_path / "ids")
+    columns = "id string, index int"
+    tables.overwrite(spark.createDataFrame([("a", 0)], columns), address)
+    version = tables.current_version(spark, address)
+    given = [spark.createDataFrame([(key, 1)], columns) for key in "bcd"]
+    with ThreadPoolExecutor(3) as pool:
+        comp_won = list(pool.map(lambda df: tables.append_if_unchanged(df, address, version), given))
+    assert sorted(comp_won) == [False, False, True]
+    assert tables.read(spark, address).count() == 2

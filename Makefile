@@ -1,0 +1,47 @@
+# Every target sets up what it needs: `make run` and `make test` work on a fresh clone with Python >= 3.11.
+# PYTHON: the Python .venv is made from.  DATA: a file of ratings for run.  CONF: a configuration for run.
+# ARGS: further arguments, for example ARGS="--set als.rank=64".
+
+SHELL := bash
+.DEFAULT_GOAL := help
+export PYTHON
+
+DATA ?=
+CONF ?= $(if $(DATA),conf/movielens.yaml,conf/local.yaml)
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/ready
+SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
+
+.PHONY: help setup run test check bench notebooks clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with pinned packages, find Java, fetch the Delta JARs (once)
+
+$(READY): pyproject.toml conf/constraints.txt conf/setup.sh
+	@conf/setup.sh
+
+run: $(READY) ## Ratings to a published model and a summary (DATA=file CONF=file ARGS="--set als.rank=64")
+	@$(BIN)/python -m jobs.run --config "$(CONF)" $(SOURCE) $(ARGS)
+
+test: $(READY) ## Run the whole test suite (ARGS="-k store")
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Lint, types and the import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_architecture.py
+
+bench: $(READY) ## Measure against the peers (installs them once)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e '.[bench]'
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+notebooks: $(READY) ## Execute every notebook with the Python of .venv
+	@$(BIN)/python notebooks/run.py $(ARGS)
+
+clean: ## Remove everything that was made (.venv, out, caches)
+	@rm -rf .venv out build dist spark-warehouse metastore_db derby.log artifacts ./*.egg-info
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,15 @@
+"""Entry point of the main job, ``make run``: ingest, train and evaluate under one run id, then one summary."""
+
+import sys
+
+from mfspark.pipeline import evaluate, ingest, train
+from mfspark.pipeline.command import run_jobs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the jobs and return the exit code."""
+    return run_jobs("run", [ingest, train, evaluate], argv)
+
+
+if __name__ == "__main__" and (code := main()):
+    sys.exit(code)

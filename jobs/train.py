@@ -1,0 +1,15 @@
+"""Entry point of the train job: ``spark-submit jobs/train.py --config FILE``, or ``mfspark-train``."""
+
+import sys
+
+from mfspark.pipeline import train
+from mfspark.pipeline.command import run_jobs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    return run_jobs("train", [train], argv)
+
+
+if __name__ == "__main__" and (code := main()):
+    sys.exit(code)

@@ -1,0 +1,112 @@
+"""The command line of every job: arguments in, a report on stdout, one line on stderr for an error, an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import SparkSession
+
+from mfspark.config import Config, load
+from mfspark.errors import MFSparkError, TrainingError
+from mfspark.session import is_connect, spark_session
+from mfspark.store.tables import one_line
+
+OK, FAILED, BAD_INPUT = 0, 1, 2
+
+
+class Report(Protocol):
+    """What a job returns."""
+
+    @property
+    def run_id(self) -> str:
+        """The run id."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The addresses of the tables it wrote."""
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+
+
+Job = Callable[[SparkSession, Config, str], Report]
+
+
+def run_jobs(name: str, jobs: Sequence[Job], argv: Sequence[str] | None = None) -> int:
+    """Run jobs one after the other with one configuration and one run id.
+
+    Parameters
+    ----------
+    name : str
+        The command's name.
+    jobs : sequence of callable
+        ``job(spark, config, run_id)`` returns a `Report`.
+    argv : sequence of str, optional
+        Default: the process's arguments.
+
+    Returns
+    -------
+    int
+        0: done; 1: failed; 2: the configuration or the input is wrong.
+    """
+    arguments = _parser(name).parse_args(argv)
+    try:
+        config = load(arguments.config, arguments.set, arguments.run_id)
+        run_id = config.run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        spark = _session(config)
+        reports = [job(spark, config, run_id) for job in jobs]
+    except Exception as error:
+        return _fail(name, error)
+    sys.stdout.write("\n".join(summary(run_id, reports)) + "\n")
+    return OK
+
+
+def summary(run_id: str, reports: Sequence[Report]) -> list[str]:
+    """Return the lines of all reports, then every table written, once."""
+    lines = [f"run          {run_id}"]
+    for report in reports:
+        lines += report.lines()
+    written = dict.fromkeys(address for report in reports for address in report.tables)
+    return [*lines, "tables", *(f"             {address}" for address in written)]
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"mfspark-{name}", description=f"mfspark: {name}")
+    parser.add_argument("--config", required=True, help="the YAML configuration, for example conf/local.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; may be repeated"
+    )
+    parser.add_argument("--run-id", help="repeating a run id replaces what it wrote (default: a new one)")
+    return parser
+
+
+def _session(config: Config) -> SparkSession:
+    settings = {key: str(value) for key, value in config.spark.conf.items()}
+    spark = spark_session(config.spark.app_name, config.spark.master, settings)
+    # Errors are reported here, in one line: not by PySpark's own logger, nor by the local JVM.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
+    if not is_connect(spark) and str(spark.sparkContext.master).startswith("local"):
+        spark.sparkContext.setLogLevel("FATAL")
+    return spark
+
+
+def _fail(name: str, error: Exception) -> int:
+    if isinstance(error, MFSparkError):
+        code, message = FAILED if isinstance(error, TrainingError) else BAD_INPUT, " ".join(str(error).split())
+    elif isinstance(error, AnalysisException):
+        code, message = BAD_INPUT, one_line(error)
+    elif isinstance(error, PySparkException) or type(error).__module__.startswith("py4j"):
+        code, message = FAILED, one_line(error)
+    else:
+        traceback.print_exception(error)
+        code, message = FAILED, f"{type(error).__name__}: {one_line(error)}"
+    sys.stderr.write(f"mfspark-{name}: {message}\n")
+    return code

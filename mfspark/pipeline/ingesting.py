@@ -1,0 +1,130 @@
+"""The ingest job: a source of ratings becomes the tables ratings, quarantine, user_ids, item_ids and ingest_log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from mfspark.config import Config
+from mfspark.data import Checked, extend_ids
+from mfspark.errors import StoreError
+from mfspark.pipeline.ratings import noise_floor_of, read_checked
+from mfspark.store import Location, tables
+
+INGEST_LOG = (
+    "run_id string, source string, rows_in bigint, accepted bigint, rejected bigint, reasons string, users bigint, "
+    "items bigint, ratings_version bigint, noise_floor double, started_at timestamp, finished_at timestamp"
+)
+ID_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest read and wrote. ``users`` and ``items`` are those with an accepted rating."""
+
+    run_id: str
+    source: str
+    rows_in: int
+    accepted: int
+    rejected: int
+    users: int
+    items: int
+    ratings_version: int
+    noise_floor: float | None
+    reasons: dict[str, int] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        text = [
+            f"rows         {self.rows_in:,} in = {self.accepted:,} accepted + {self.rejected:,} rejected",
+            *(f"             {count:,} {reason}" for reason, count in self.reasons.items()),
+            f"users        {self.users:,}",
+            f"items        {self.items:,}",
+        ]
+        return text
+
+
+def ingest(spark: SparkSession, config: Config, run_id: str) -> IngestReport:
+    """Read the source, check every row, and write the tables of the store; repeating a run id changes nothing.
+
+    ``ratings`` (user, item, rating, timestamp[, weight], run_id) is replaced as a whole, or, with ``source.mode``
+    append, only this run's rows in it. The id tables keep every id's index and get the new ids. The log's row comes
+    last: a run without one did not finish.
+
+    Raises
+    ------
+    DataError
+        Nothing accepted, rows that do not add up, a missing column, ids of another type than before.
+    StoreError
+        A column's type differs from the stored table's.
+    """
+    started = datetime.now(UTC)
+    location = Location(config.store.location)
+    rows_in, checked = read_checked(spark, config)
+    _write_ratings(checked.accepted.withColumn("run_id", F.lit(run_id)), location.table("ratings"), config, run_id)
+    version = tables.current_version(spark, location.table("ratings"))
+    rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
+    tables.replace_slice(rejected, location.table("quarantine"), "run_id", run_id)
+    own = tables.read(spark, location.table("ratings"), version).where(F.col("run_id") == run_id)
+    for side in ("user", "item"):
+        extend_stored_ids(spark, own, side, location.table(f"{side}_ids"))
+    report = _report(run_id, config, rows_in, checked, own, version)
+    _log(spark, report, location.table("ingest_log"), started)
+    return report
+
+
+def extend_stored_ids(spark: SparkSession, ratings: DataFrame, side: str, address: str) -> None:
+    """Add the new ids of one side to its id table; known ids keep their index, whoever writes at the same time."""
+    id_type = ratings.schema[side].dataType.simpleString()
+    tables.create(spark, address, {"id": id_type, "index": "bigint"})
+    for _ in range(ID_ATTEMPTS):
+        version = tables.current_version(spark, address)
+        existing = tables.read(spark, address, version)
+        last = existing.agg(F.max("index")).first()
+        following = 0 if last is None or last[0] is None else last[0] + 1
+        new = extend_ids(existing, ratings, side).where(F.col("index") >= following)
+        if tables.append_if_unchanged(new, address, version):
+            return
+    raise StoreError(f"the id table {address} could not be extended: other writers came first {ID_ATTEMPTS} times")
+
+
+def _write_ratings(accepted: DataFrame, address: str, config: Config, run_id: str) -> None:
+    if config.source.mode == "append":
+        tables.replace_slice(accepted, address, "run_id", run_id)
+    else:
+        tables.overwrite(accepted, address, ("run_id",))
+
+
+def _report(
+    run_id: str, config: Config, rows_in: int, checked: Checked, own: DataFrame, ratings_version: int
+) -> IngestReport:
+    sides = [own.select(side).distinct().count() for side in ("user", "item")]
+    location = Location(config.store.location)
+    names = ("ratings", "quarantine", "user_ids", "item_ids", "ingest_log")
+    return IngestReport(
+        run_id=run_id,
+        source=config.source.path or config.source.format,
+        rows_in=rows_in,
+        accepted=checked.accepted_count,
+        rejected=checked.rejected_count,
+        users=sides[0],
+        items=sides[1],
+        ratings_version=ratings_version,
+        noise_floor=noise_floor_of(config.source),
+        reasons=checked.reason_counts,
+        tables=tuple(location.table(name) for name in names),
+    )
+
+
+def _log(spark: SparkSession, report: IngestReport, address: str, started: datetime) -> None:
+    row: dict[str, Any] = asdict(report) | {"reasons": json.dumps(report.reasons)}
+    row |= {"started_at": started, "finished_at": datetime.now(UTC)}
+    names = [part.split()[0] for part in INGEST_LOG.split(", ")]
+    logged = spark.createDataFrame([tuple(row[name] for name in names)], INGEST_LOG)
+    tables.replace_slice(logged, address, "run_id", report.run_id)

@@ -1,0 +1,110 @@
+"""The predict job: the best items of every user, or predictions for given pairs, from a published model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import mfspark
+from mfspark.config import Config
+from mfspark.errors import DataError, StoreError
+from mfspark.pipeline.ratings import rating_range
+from mfspark.store import Location, ModelVersion, Registry, tables
+from mfspark.store.tables import one_line
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What a predict job wrote."""
+
+    run_id: str
+    version: int
+    rows: int
+    tables: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        return [f"predictions  {self.rows:,} rows from model version {self.version}"]
+
+
+def predict(spark: SparkSession, config: Config, run_id: str) -> PredictReport:
+    """Write the table ``recommendations`` (top_n) or ``predictions`` (pairs); repeating a run id replaces its rows.
+
+    ``recommendations``: user, rank (1 = best), item, prediction. ``predictions``: user, item, prediction (null where
+    the model does not know the user or the item). Both with run_id and model_version.
+
+    Raises
+    ------
+    StoreError
+        No such model.
+    DataError
+        The pairs cannot be read, lack a column, or have ids that are not of the model's type.
+    """
+    version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
+    model = load_model(spark, config, version)
+    if config.predict.mode == "top_n":
+        name, rows = "recommendations", _top_n(model, config.predict.n)
+    else:
+        name, rows = "predictions", _for_pairs(spark, config, model)
+    address = Location(config.store.location).table(name)
+    marked = rows.withColumn("model_version", F.lit(version.version).cast("bigint")).withColumn("run_id", F.lit(run_id))
+    tables.replace_slice(marked, address, "run_id", run_id)
+    count = tables.read(spark, address).where(F.col("run_id") == run_id).count()
+    return PredictReport(run_id, version.version, count, (address,))
+
+
+def load_model(spark: SparkSession, config: Config, version: ModelVersion) -> Any:
+    """Return a published model, ready to predict."""
+    found = Registry(spark, config.store.location).load(version)
+    model_tables = {name: table for name, table in found.items() if name != "parameters"}
+    return mfspark.FactorizationModel.fromTables(model_tables, version.parameters["model"])
+
+
+def _top_n(model: Any, n: int) -> DataFrame:
+    lists = model.recommendForAllUsers(n)
+    listed = lists.select("user", F.posexplode("recommendations").alias("position", "found"))
+    columns = (F.col("found.item").alias("item"), F.col("found.rating").alias("prediction"))
+    return listed.select("user", (F.col("position") + 1).alias("rank"), *columns)
+
+
+def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
+    pairs = _read_pairs(spark, config.predict.pairs or "")
+    typed = {
+        "user": model.userFactors.schema["id"].dataType.simpleString(),
+        "item": model.itemFactors.schema["id"].dataType.simpleString(),
+    }
+    for side in typed:
+        if side not in pairs.columns:
+            raise DataError(f"{config.predict.pairs}: no column {side!r}; the columns are {', '.join(pairs.columns)}")
+    cast = pairs.select(*(F.col(side).try_cast(kind).alias(side) for side, kind in typed.items()))
+    row = cast.agg(*(F.count_if(F.col(side).isNull()).alias(side) for side in typed)).first()
+    for side, kind in typed.items():
+        if row is not None and row[side]:
+            raise DataError(
+                f"{config.predict.pairs}: column {side!r} has {row[side]} values that are null or no {kind}"
+            )
+    guess = F.col("prediction")
+    known = F.when(guess.isNotNull() & ~F.isnan(guess), guess)
+    clip = rating_range(config, config.predict.clip)
+    if clip is not None:
+        known = F.greatest(F.lit(float(clip[0])), F.least(F.lit(float(clip[1])), known))
+        known = F.when(guess.isNotNull() & ~F.isnan(guess), known)
+    return model.transform(cast).select("user", "item", known.cast("float").alias("prediction"))
+
+
+def _read_pairs(spark: SparkSession, path: str) -> DataFrame:
+    try:
+        return tables.read(spark, path)
+    except StoreError:
+        pass  # no table: a csv file or Parquet
+    try:
+        if path.endswith((".csv", ".csv.gz")):
+            return spark.read.csv(path, header=True)
+        pairs = spark.read.parquet(path)
+        _ = pairs.schema
+        return pairs
+    except Exception as error:
+        raise DataError(f"predict.pairs: {path} is no table, Parquet folder or csv file: {one_line(error)}") from error

@@ -1,0 +1,141 @@
+"""The ratings of a configuration: read, checked, and parted into training and hold-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from mfspark.config import Config, SourceConfig, SplitConfig
+from mfspark.data import (
+    Checked,
+    Rules,
+    Source,
+    SyntheticSpec,
+    check,
+    leave_one_out,
+    mark_probe,
+    noise_floor,
+    random_split,
+    read_probe,
+    read_ratings,
+    reconcile,
+    time_split,
+)
+from mfspark.store import Location, tables
+
+HOLDOUT = "validation"
+_NETFLIX_ARGUMENTS = ("scale", "seed", "rank", "noise", "n_users", "n_items", "n_ratings")
+
+
+def source_of(config: SourceConfig) -> Source:
+    """Return the source a configuration describes."""
+    settings = asdict(config)
+    options = settings.pop("options")
+    del settings["mode"]
+    for key in ("scale", "seed"):
+        value = settings.pop(key)
+        if value is not None:
+            options[key] = value
+    return Source(**settings, options=options)
+
+
+def noise_floor_of(config: SourceConfig) -> float | None:
+    """Return the best reachable RMSE of a synthetic source; None for any other."""
+    if config.format != "synthetic":
+        return None
+    return noise_floor(**_synthetic_arguments(config))
+
+
+def read_checked(spark: SparkSession, config: Config, path: str | None = None) -> tuple[int, Checked]:
+    """Read the source (or another path, in the way the source is read), check every row and reconcile the counts.
+
+    Returns
+    -------
+    rows_in, checked
+        The number of rows counted in the input itself, and the accepted and rejected rows.
+
+    Raises
+    ------
+    DataError
+        See `mfspark.data.check`; also when rows in differ from accepted + rejected.
+    """
+    source_config = config.source if path is None else replace(config.source, path=path)
+    ratings = read_ratings(spark, source_of(source_config))
+    quality = config.quality
+    checked = check(ratings, Rules(quality.min_rating, quality.max_rating, quality.duplicates), materialised)
+    if source_config.format == "synthetic":
+        rows_in = SyntheticSpec.netflix(**_synthetic_arguments(source_config)).n_ratings
+    else:
+        rows_in = ratings.count()
+    reconcile(rows_in, checked.accepted_count, checked.rejected_count)
+    return rows_in, checked
+
+
+def materialised(df: DataFrame) -> DataFrame:
+    """Return the rows kept in memory or on the workers' disks, where the platform allows it (serverless does not)."""
+    try:
+        return df.persist()
+    except PySparkException:
+        return df
+
+
+def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:
+    """Return what is needed to see the very same training and hold-out rows again: table version and split.
+
+    Raises
+    ------
+    StoreError
+        There is no ratings table yet.
+    """
+    split = {key: value for key, value in asdict(config.split).items() if value is not None}
+    if config.train.path is not None:
+        return {"path": config.train.path, "split": split}
+    address = Location(config.store.location).table("ratings")
+    version = config.train.ratings_version
+    tables.read(spark, address, version)
+    version = tables.current_version(spark, address) if version is None else version
+    return {"ratings": address, "ratings_version": version, "split": split}
+
+
+def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, Any]) -> DataFrame:
+    """Return the accepted ratings of a training record: user, item, rating, timestamp[, weight]."""
+    if "path" in record:
+        return read_checked(spark, config, record["path"])[1].accepted
+    rows = tables.read(spark, record["ratings"], record["ratings_version"])
+    if rows.select("run_id").distinct().limit(2).count() < 2:
+        return rows.drop("run_id")
+    # Appended runs may rate a pair again: the policy for duplicates holds across runs as within one.
+    again = rows.withColumn("raw", F.col("run_id")).withColumn("error", F.lit(None).cast("string"))
+    return check(again.drop("run_id"), Rules(duplicates=config.quality.duplicates)).accepted
+
+
+def with_holdout(spark: SparkSession, ratings: DataFrame, split: Mapping[str, Any]) -> DataFrame:
+    """Return the ratings with the boolean column ``validation``: true for the rows that are held out."""
+    settings = SplitConfig(**split)
+    if settings.method == "none":
+        return ratings.withColumn(HOLDOUT, F.lit(False))
+    if settings.method == "random":
+        return random_split(ratings, settings.fraction, settings.seed, HOLDOUT)
+    if settings.method == "time":
+        return time_split(ratings, fraction=settings.fraction, column=HOLDOUT)
+    if settings.method == "probe":
+        probe = read_probe(spark, Source(path=settings.probe or "", format="netflix_probe"))
+        return mark_probe(ratings, probe, HOLDOUT)
+    timed = ratings.where("timestamp IS NOT NULL").limit(1).count() > 0
+    return leave_one_out(ratings, settings.seed, by_time=timed, column=HOLDOUT)
+
+
+def rating_range(config: Config, clip: bool) -> tuple[float, float] | None:
+    """Return the range predictions are clipped to; None where there is none, or no clipping is wanted."""
+    low, high = config.quality.min_rating, config.quality.max_rating
+    return (low, high) if clip and low is not None and high is not None else None
+
+
+def _synthetic_arguments(config: SourceConfig) -> dict[str, Any]:
+    options = source_of(config).options
+    return {key: options[key] for key in _NETFLIX_ARGUMENTS if key in options}

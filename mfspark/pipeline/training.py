@@ -1,0 +1,87 @@
+"""The train job: the ratings table in, a published model version out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import mfspark
+from mfspark.config import Config
+from mfspark.errors import ConfigError
+from mfspark.pipeline.ratings import HOLDOUT, read_checked, recorded_ratings, training_record, with_holdout
+from mfspark.store import Location, Registry, tables
+from mfspark.store.schemas import MODEL_TABLES
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """A published model and how its loss went down."""
+
+    run_id: str
+    version: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    tables: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        text = [
+            f"model        version {self.version} (run {self.run_id})",
+            "iteration              loss   hold-out RMSE   s",
+        ]
+        for row in self.history:
+            rmse = row.get("validationRMSE")
+            shown = "-" if rmse is None else f"{rmse:.4f}"
+            text.append(f"{row['iteration']:9d}  {row['loss']:16,.1f}   {shown:>13}   {row['seconds']:.2f}")
+        return text
+
+
+def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
+    """Fit the estimator on the ratings without the hold-out and publish the model as one version.
+
+    The model's parameters keep a record of the ratings table's version and of the split, so that evaluate sees the
+    same rows. A run id published before is replaced under the same version number.
+
+    Raises
+    ------
+    StoreError
+        No ratings table (run ingest first), or the store's ids have another type.
+    ParameterError, ConfigError
+        Settings in the section ``als`` the estimator refuses.
+    TrainingError
+        Training diverged.
+    """
+    record = training_record(spark, config)
+    ratings = _quarantined(spark, config, run_id) if "path" in record else recorded_ratings(spark, config, record)
+    marked = with_holdout(spark, ratings, record["split"])
+    model = estimator_of(config, marked).fit(marked)
+    history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
+    registry = Registry(spark, config.store.location)
+    parameters = {"model": model.parameters(), "training": record}
+    published = registry.publish(run_id, model.tables(), parameters, history[-1] if history else {})
+    stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
+    names = tuple(registry.location.table(name) for name in stored)
+    return TrainReport(run_id, published.version, history, names)
+
+
+def estimator_of(config: Config, ratings: DataFrame) -> Any:
+    """Return the estimator with the configured parameters on the columns of the ratings table."""
+    settings = dict(config.als) | {"userCol": "user", "itemCol": "item", "ratingCol": "rating"}
+    if config.split.method != "none":
+        settings["validationIndicatorCol"] = HOLDOUT
+    if "weight" in ratings.columns:
+        settings["weightCol"] = "weight"
+    try:
+        return mfspark.ALS(**settings)
+    except TypeError as error:
+        raise ConfigError(f"als: {error}") from error
+
+
+def _quarantined(spark: SparkSession, config: Config, run_id: str) -> DataFrame:
+    _, checked = read_checked(spark, config, config.train.path)
+    if checked.rejected_count:
+        rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
+        tables.replace_slice(rejected, Location(config.store.location).table("quarantine"), "run_id", run_id)
+    return checked.accepted
