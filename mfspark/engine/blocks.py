@@ -39,12 +39,17 @@ _PIECE_KINDS = [pa.int32(), pa.int32(), pa.int64(), *[pa.binary()] * 5]
 
 @dataclass(frozen=True)
 class Layout:
-    """How both sides are cut: ``bounds[s]`` are side s's block bounds, ``table`` the distinct ratings (or empty)."""
+    """How both sides are cut.
+
+    ``bounds[s]`` are side s's block bounds, ``table`` the distinct ratings (or empty); ``weighted`` and ``held`` say which
+    columns there are. With ``known_only`` pairs with unknown ids are left out, and blocks without ratings are kept.
+    """
 
     bounds: tuple[NDArray[np.int64], NDArray[np.int64]]
     table: NDArray[np.float32]
     weighted: bool
     held: bool
+    known_only: bool = False
 
     @property
     def blocks(self) -> int:
@@ -78,17 +83,29 @@ def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], we
     return Layout((bounds[0], bounds[1]), table, weighted, profile.held_out > 0)
 
 
-def build(ratings: DataFrame, profile: Profile, layout: Layout, carrier: str = "auto") -> tuple[DataFrame, Release]:
+def build(
+    ratings: DataFrame, profile: Profile, layout: Layout, carrier: str = "auto", sides: tuple[int, ...] = (0, 1)
+) -> tuple[DataFrame, Release]:
     """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns."""
-    data = (layout, tuple(side.ids for side in profile.sides))
+    data = (layout, tuple(side.ids for side in profile.sides), sides)
     pieces, release = carry(ratings, data, _cut, _PIECE_SCHEMA, carrier=carrier)
+    if layout.known_only:
+        pieces = pieces.unionByName(_empty_pieces(ratings, layout, sides))
     placed = place(pieces, "target", layout.blocks)
-    columns = ", ".join(f"{side}_{part} binary" for side in SIDES for part in _PARTS)
+    columns = ", ".join(f"{SIDES[side]}_{part} binary" for side in sides for part in _PARTS)
 
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _assemble(batches, layout)
+        return _assemble(batches, layout, sides)
 
     return placed.mapInArrow(assemble, f"block int, {columns}"), release
+
+
+def _empty_pieces(ratings: DataFrame, layout: Layout, sides: tuple[int, ...]) -> DataFrame:
+    targets = [block for side in sides for block in range(len(layout.bounds[side]) - 1)]
+    owners = [side for side in sides for _ in range(len(layout.bounds[side]) - 1)]
+    cells = [targets, owners, [0] * len(targets), *[[b""] * len(targets)] * 5]
+    table = pa.table([pa.array(cell, kind) for cell, kind in zip(cells, _PIECE_KINDS, strict=True)], names=_PIECE)
+    return ratings.sparkSession.createDataFrame(table, schema=_PIECE_SCHEMA)
 
 
 def place(frame: DataFrame, column: str, partitions: int) -> DataFrame:
@@ -116,13 +133,13 @@ def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
     """Turn a partition's ratings into pieces, one per block that they touch on each side."""
     from pyspark import TaskContext
 
-    layout, ids = data
+    layout, ids, sides = data
     context = TaskContext.get()
     order = (context.partitionId() if context else 0) << 32
     block_of = [np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds)) for bounds in layout.bounds]
     for table in chunks(batches):
         index, values, weights, held = _columns(table, ids, layout)
-        for side in range(2):
+        for side in sides:
             target = block_of[side][index[side]]
             sorting, starts = counting_order(target, len(layout.bounds[side]) - 1)
             arrays = (index[side], index[1 - side], values, weights, held)
@@ -147,6 +164,9 @@ def _columns(
         usable = pc.or_(pc.invert(marks), pc.and_(found[0].is_valid(), found[1].is_valid()))
         table, found = table.filter(usable).combine_chunks(), [array.filter(usable) for array in found]
         held = marks.filter(usable).to_numpy(zero_copy_only=False).astype(np.uint8)
+    elif layout.known_only:
+        usable = pc.and_(found[0].is_valid(), found[1].is_valid())
+        table, found = table.filter(usable).combine_chunks(), [array.filter(usable) for array in found]
     if any(array.null_count for array in found):
         raise DataError("the ratings changed between two passes over them: cache or write them before fit")
     index = [array.to_numpy().astype(np.int32, copy=False) for array in found]
@@ -162,18 +182,18 @@ def _encode(ratings: NDArray[Any], held: NDArray[Any], layout: Layout) -> NDArra
     return np.searchsorted(layout.table, ratings).astype(np.uint8)
 
 
-def _assemble(batches: Iterator[pa.RecordBatch], layout: Layout) -> Iterator[pa.RecordBatch]:
+def _assemble(batches: Iterator[pa.RecordBatch], layout: Layout, sides: tuple[int, ...]) -> Iterator[pa.RecordBatch]:
     """Put the pieces of a partition's blocks together; a block without ratings is empty, not missing."""
     pieces = [row for batch in batches for row in batch.to_pylist()]
     pieces.sort(key=lambda row: (row["target"], row["side"], row["order"]))
     for target in sorted({row["target"] for row in pieces}):
         cells: list[Any] = [target]
-        for side in range(2):
+        for side in sides:
             chosen = [row for row in pieces if row["target"] == target and row["side"] == side]
             bounds = layout.bounds[side]
             rows = int(bounds[target + 1] - bounds[target]) if target + 1 < len(bounds) else 0
             cells += [part.tobytes() for part in _compress(chosen, rows, layout)]
-        names = ["block", *(f"{side}_{part}" for side in SIDES for part in _PARTS)]
+        names = ["block", *(f"{SIDES[side]}_{part}" for side in sides for part in _PARTS)]
         yield _batch(cells, [pa.int32(), *[pa.binary()] * (len(names) - 1)], names)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Schedule:
     iterations: int = 10
     tol: float = 0.0
     limits: tuple[float, float] = (-np.inf, np.inf)
-    report: Callable[[Iteration, int], None] = field(default=lambda line, total: None)
+    report: Callable[[Iteration, int], None] | None = None
 
 
 def initial_factors(profile: Profile, settings: Settings, seed: int, std: float, signed: bool) -> Factors:
@@ -147,7 +147,8 @@ def alternate(
         second = half_step(blocks, layout, factors, 0, settings, True, schedule.limits, carrier)
         line = _line(iteration, first, second, time.perf_counter() - began)
         history.append(line)
-        schedule.report(line, schedule.iterations)
+        if schedule.report is not None:
+            schedule.report(line, schedule.iterations)
         if not np.isfinite(line.loss):
             raise TrainingError(f"the loss is {line.loss} after iteration {iteration}: raise regParam")
         if schedule.tol > 0 and iteration > 1 and history[-2].loss - line.loss < schedule.tol * abs(history[-2].loss):
@@ -159,4 +160,4 @@ def _line(iteration: int, first: NDArray[Any], second: NDArray[Any], seconds: fl
     sums = dict(zip(STATISTICS, second.tolist(), strict=True))
     regularisation = sums["regularisation"] + first[STATISTICS.index("regularisation")]
     rmse = float(np.sqrt(sums["valid_squares"] / sums["valid_rows"])) if sums["valid_rows"] else None
-    return Iteration(iteration, sums["fit"] + regularisation, sums["fit"], regularisation, rmse, seconds)
+    return Iteration(iteration, float(sums["fit"] + regularisation), sums["fit"], float(regularisation), rmse, seconds)

@@ -53,6 +53,7 @@ class Side:
     counts: NDArray[np.int64]
 
     def __len__(self) -> int:
+        """Return the number of ids."""
         return len(self.ids)
 
 

@@ -1,0 +1,38 @@
+"""Progress of long work on a terminal: one line an iteration with the loss and the time left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from mfspark.engine.fitting import Iteration
+
+
+def reporter(verbose: bool | None = None, stream: TextIO | None = None) -> Callable[[Iteration, int], None]:
+    """Return a function that is told of every iteration.
+
+    Parameters
+    ----------
+    verbose : bool, optional
+        Whether to write; by default only when the stream is a terminal.
+    stream : file, optional
+        Where to, by default stderr.
+    """
+    out = stream or sys.stderr
+    if verbose is False or (verbose is None and not out.isatty()):
+        return _silent
+    spent = [0.0]
+
+    def tell(line: Iteration, total: int) -> None:
+        spent[0] += line.seconds
+        left = (total - line.iteration) * spent[0] / line.iteration
+        rmse = "" if line.validation_rmse is None else f"  validation RMSE {line.validation_rmse:.4f}"
+        out.write(f"iteration {line.iteration}/{total}  loss {line.loss:.6g}{rmse}  {left:.0f} s left\n")
+        out.flush()
+
+    return tell
+
+
+def _silent(line: Iteration, total: int) -> None:  # noqa: ARG001
+    return

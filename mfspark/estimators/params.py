@@ -1,0 +1,159 @@
+"""Parameters shared by the estimators: MLlib's names and defaults where MLlib has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import (
+    HasBlockSize,
+    HasCheckpointInterval,
+    HasMaxIter,
+    HasPredictionCol,
+    HasRegParam,
+    HasSeed,
+    HasTol,
+    HasValidationIndicatorCol,
+    HasWeightCol,
+)
+
+from mfspark.errors import ParameterError
+
+COLD_START = ("nan", "drop")
+
+
+def _param(name: str, doc: str, converter: Any = None) -> Param:
+    return Param(Params._dummy(), name, doc, converter)
+
+
+class Settable(Params):
+    """Gives every parameter the setter and getter that pyspark.ml names (``setRank``, ``getRank``)."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the setter or getter of a parameter, or fail as any object does."""
+        kind, parameter = name[:3], name[3:4].lower() + name[4:]
+        if kind in ("set", "get") and parameter and isinstance(getattr(type(self), parameter, None), Param):
+            if kind == "get":
+                return lambda: self.getOrDefault(parameter)
+            return lambda value: self.setParams(**{parameter: value})
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def setParams(self, **values: Any) -> Settable:
+        """Set parameters by name; a value of None goes back to the default.
+
+        Raises
+        ------
+        ParameterError
+            There is no parameter of that name.
+        """
+        for name, value in values.items():
+            if not self.hasParam(name):
+                known = ", ".join(parameter.name for parameter in self.params)
+                raise ParameterError(f"{type(self).__name__} has no parameter {name!r}; it has {known}")
+            if value is None:
+                self.clear(self.getParam(name))
+            else:
+                self._set(**{name: value})
+        return self
+
+
+class ModelParams(Settable, HasPredictionCol, HasBlockSize):
+    """Parameters of a fitted model."""
+
+    userCol = _param("userCol", "column of user ids: any string or whole number", TypeConverters.toString)
+    itemCol = _param("itemCol", "column of item ids: any string or whole number", TypeConverters.toString)
+    coldStartStrategy = _param(
+        "coldStartStrategy",
+        "what transform does with ids unknown at fit: 'nan' predicts NaN, 'drop' drops the row",
+        TypeConverters.toString,
+    )
+    filterSeen = _param(
+        "filterSeen", "whether recommendFor* leaves out the pairs of the training data", TypeConverters.toBoolean
+    )
+
+    def _set_model_defaults(self) -> None:
+        self._setDefault(
+            userCol="user", itemCol="item", predictionCol="prediction", coldStartStrategy="nan", filterSeen=False,
+            blockSize=4096,
+        )  # fmt: skip
+
+
+class FactorizationParams(
+    ModelParams,
+    HasMaxIter,
+    HasRegParam,
+    HasSeed,
+    HasTol,
+    HasWeightCol,
+    HasValidationIndicatorCol,
+    HasCheckpointInterval,
+):
+    """Parameters that every way of fitting factors shares."""
+
+    ratingCol = _param("ratingCol", "column of ratings; empty: every rating is 1", TypeConverters.toString)
+    rank = _param("rank", "number of factors, > 0", TypeConverters.toInt)
+    regParamUser = _param("regParamUser", "lambda_U, default regParam", TypeConverters.toFloat)
+    regParamItem = _param("regParamItem", "lambda_V, default regParam", TypeConverters.toFloat)
+    regExponent = _param(
+        "regExponent",
+        "nu: a row's L2 weight is regParam * (number of its ratings) ** nu; 1 as MLlib, 0 plain",
+        TypeConverters.toFloat,
+    )
+    userBias = _param("userBias", "whether users have a bias", TypeConverters.toBoolean)
+    itemBias = _param("itemBias", "whether items have a bias", TypeConverters.toBoolean)
+    center = _param("center", "whether the mean rating is subtracted and added back", TypeConverters.toBoolean)
+    clip = _param("clip", "whether predictions are clipped to the range of the ratings", TypeConverters.toBoolean)
+    initStd = _param(
+        "initStd", "the start is N(0, initStd^2 / rank), its absolute value where ratings are not centred",
+        TypeConverters.toFloat,
+    )  # fmt: skip
+    nonnegative = _param("nonnegative", "whether the factors are >= 0", TypeConverters.toBoolean)
+    numUserBlocks = _param("numUserBlocks", "blocks of users, default by size and cores", TypeConverters.toInt)
+    numItemBlocks = _param("numItemBlocks", "blocks of items, default by size and cores", TypeConverters.toInt)
+    precision = _param("precision", "'float32' or 'float64'", TypeConverters.toString)
+    carrier = _param("carrier", "how factors reach the workers: auto, broadcast, join", TypeConverters.toString)
+    materializer = _param(
+        "materializer", "how blocks are kept: auto, persist, checkpoint, delta, none", TypeConverters.toString
+    )
+    workPath = _param("workPath", "folder for intermediate tables (materializer 'delta')", TypeConverters.toString)
+    verbose = _param("verbose", "progress on stderr: default only on a terminal", TypeConverters.toBoolean)
+
+    def _set_fit_defaults(self) -> None:
+        self._set_model_defaults()
+        self._setDefault(
+            ratingCol="rating", rank=10, maxIter=10, regParam=0.1, regExponent=1.0, tol=0.0, seed=0, userBias=False,
+            itemBias=False, center=False, clip=False, initStd=1.0, nonnegative=False, precision="float32",
+            carrier="auto", materializer="auto", checkpointInterval=10,
+        )  # fmt: skip
+
+    def optional(self, name: str) -> Any:
+        """Return a parameter's value, or None where it has neither a value nor a default."""
+        parameter = self.getParam(name)
+        return self.getOrDefault(parameter) if self.isDefined(parameter) else None
+
+    def check(self) -> None:
+        """Raise ParameterError for a value that cannot take effect."""
+        for name, least in (("rank", 1), ("maxIter", 0), ("blockSize", 1), ("numUserBlocks", 1), ("numItemBlocks", 1)):
+            value = self.optional(name)
+            if value is not None and value < least:
+                raise ParameterError(f"{name} must be at least {least}, not {value}")
+        for name in ("regParam", "regParamUser", "regParamItem", "tol", "regExponent"):
+            value = self.optional(name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
+        self.check_choice("coldStartStrategy", COLD_START)
+        self.check_choice("precision", ("float32", "float64"))
+        if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):
+            raise ParameterError("nonnegative cannot be combined with userBias, itemBias or center: choose one")
+        if self.isSet("checkpointInterval") and self.getOrDefault("checkpointInterval") != -1:
+            self._check_checkpoint()
+
+    def check_choice(self, name: str, allowed: Any) -> None:
+        """Raise ParameterError unless a parameter's value is one of those allowed."""
+        value = self.optional(name)
+        if value is not None and value not in allowed:
+            raise ParameterError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+    def _check_checkpoint(self) -> None:
+        if self.optional("materializer") not in ("auto", "checkpoint"):
+            raise ParameterError("checkpointInterval takes effect only with materializer 'checkpoint' or 'auto'")
