@@ -116,7 +116,11 @@ def _plain_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, step):  # type: 
 
 @cache
 def _kernel(n_vectors: int, loss: int, nonnegative: bool) -> Callable[..., float]:
-    """Return the kernel compiled for one rank, loss and projection; arguments given as None drop their code."""
+    """Return the kernel compiled for one rank, loss and projection; arguments given as None drop their code.
+
+    The rank is a compile-time constant so that an update's rows stay in registers. Numba keeps the result on disk and
+    renews it when this file changes: after editing losses.py or sgd_simd.py, delete the `__pycache__` beside them.
+    """
 
     @njit(cache=True, nogil=True, fastmath=set(FAST_MATH), error_model="numpy", boundscheck=False)
     def kernel(  # type: ignore[no-untyped-def]
