@@ -1,0 +1,131 @@
+"""What every fitted model must do, whatever fitted it: one class, which each estimator's tests inherit."""
+
+import numpy as np
+import pytest
+from chispa import assert_df_equality
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.sql import functions as F
+
+from mfspark import DataError, FactorizationModel, ParameterError
+
+
+def checkerboard(spark, n_users=24, n_items=12, id_of=int, id_type="int"):
+    """Return users who like the items of their own parity (5) and not the others (1), a few pairs missing."""
+    rows = [
+        (id_of(u), id_of(100 + i), 5.0 if u % 2 == i % 2 else 1.0)
+        for u in range(n_users)
+        for i in range(n_items)
+        if (u * 7 + i * 3) % 5
+    ]
+    return spark.createDataFrame(rows, f"user {id_type}, item {id_type}, rating float")
+
+
+class ModelContract:
+    """Subclasses give ``estimator()``, which must learn the checkerboard."""
+
+    estimator = None
+
+    @pytest.fixture(scope="class")
+    def ratings(self, spark):
+        return checkerboard(spark)
+
+    @pytest.fixture(scope="class")
+    def model(self, ratings):
+        return self.estimator().fit(ratings)
+
+    def test_history_has_a_row_per_iteration_and_the_loss_falls(self, model):
+        rows = model.history.orderBy("iteration").collect()
+        assert [row.iteration for row in rows] == list(range(1, len(rows) + 1))
+        assert rows[-1].loss < rows[0].loss
+        assert all(np.isclose(row.loss, row.fit + row.regularisation) for row in rows)
+
+    def test_factors_have_the_ids_types_and_rank(self, model, ratings):
+        for factors, column in ((model.userFactors, "user"), (model.itemFactors, "item")):
+            assert factors.columns == ["id", "features"]
+            assert factors.schema["id"].dataType == ratings.schema[column].dataType
+            assert factors.schema["features"].dataType.simpleString() == "array<float>"
+            found = factors.collect()
+            assert {row.id for row in found} == {row[0] for row in ratings.select(column).distinct().collect()}
+            assert {len(row.features) for row in found} == {model.rank}
+
+    def test_missing_pairs_are_predicted_by_parity(self, model, ratings, spark):
+        pairs = spark.createDataFrame([(u, 100 + i) for u in range(24) for i in range(12)], "user int, item int")
+        unseen = model.transform(pairs.join(ratings, ["user", "item"], "left_anti")).collect()
+        assert len(unseen) > 20
+        like = [row.prediction for row in unseen if row.user % 2 == row.item % 2]
+        dislike = [row.prediction for row in unseen if row.user % 2 != row.item % 2]
+        assert min(like) > max(dislike)
+
+    def test_recommendations_are_the_best_of_all_pairs(self, model, spark):
+        pairs = spark.createDataFrame([(u, 100 + i) for u in range(24) for i in range(12)], "user int, item int")
+        scores = {}
+        for row in model.transform(pairs).collect():
+            scores.setdefault(row.user, []).append((row.prediction, row.item))
+        for row in model.recommendForAllUsers(3).collect():
+            ref = sorted(scores[row.user], reverse=True)[:3]
+            comp = [r.rating for r in row.recommendations]
+            np.testing.assert_allclose(comp, [score for score, _ in ref], rtol=1e-5, atol=1e-6)
+        assert model.recommendForAllItems(2).count() == 12
+
+    def test_subsets_seen_pairs_and_odd_numbers(self, model, ratings):
+        subset = model.recommendForUserSubset(ratings.where("user in (1, 2)"), 50)
+        assert {row.user for row in subset.collect()} == {1, 2}
+        assert all(len(row.recommendations) == 12 for row in subset.collect())
+        seen = {(row.user, row.item) for row in ratings.collect()}
+        rest = model.recommendForAllUsers(12, seen=ratings).collect()
+        assert len(rest) == 24
+        for row in rest:
+            found = {r.item for r in row.recommendations}
+            assert not {(row.user, item) for item in found} & seen
+            assert len(found) == 12 - sum(user == row.user for user, _ in seen)
+        with pytest.raises(ParameterError, match="at least 1"):
+            model.recommendForAllUsers(0)
+
+    def test_cold_ids(self, model, spark):
+        cold = spark.createDataFrame([(1, 101), (999, 101), (1, None)], "user int, item int")
+        predictions = [row.prediction for row in model.transform(cold).collect()]
+        assert np.isfinite(predictions[0]) and np.isnan(predictions[1:]).all()
+        assert model.copy({model.coldStartStrategy: "drop"}).transform(cold).count() == 1
+
+    def test_similar_items_share_the_parity(self, model):
+        for row in model.similarItems([100, 101], 3).collect():
+            assert [r.item % 2 for r in row.recommendations] == [row.item % 2] * 3
+            assert row.item not in [r.item for r in row.recommendations]
+        with pytest.raises(DataError, match="1 ids are unknown"):
+            model.similarItems([7], 3)
+
+    def test_save_load_overwrite_and_pipeline(self, model, ratings, tmp_path):
+        path = str(tmp_path / "model")
+        model.save(path)
+        model.write().overwrite().save(path)
+        loaded = FactorizationModel.load(path)
+        assert loaded.uid == model.uid and loaded.rank == model.rank
+        assert_df_equality(loaded.transform(ratings), model.transform(ratings), ignore_row_order=True)
+        assert_df_equality(loaded.history, model.history, ignore_row_order=True)
+        estimator = self.estimator()
+        estimator.save(str(tmp_path / "estimator"))
+        again = type(estimator).load(str(tmp_path / "estimator"))
+        assert {p.name: v for p, v in again.extractParamMap().items()} == {
+            p.name: v for p, v in estimator.extractParamMap().items()
+        }
+
+    def test_pipeline(self, ratings, tmp_path):
+        fitted = Pipeline(stages=[self.estimator()]).fit(ratings)
+        fitted.save(str(tmp_path / "pipeline"))
+        loaded = PipelineModel.load(str(tmp_path / "pipeline"))
+        assert_df_equality(loaded.transform(ratings), fitted.transform(ratings), ignore_row_order=True)
+
+    def test_the_same_seed_gives_the_same_model(self, ratings):
+        one, two = (self.estimator().fit(ratings).fitted.sides for _ in range(2))
+        for left, right in zip(one, two, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+    def test_string_ids_come_back(self, spark):
+        ratings = checkerboard(spark, id_of=lambda x: f"id-{x:05d}", id_type="string")
+        model = self.estimator().fit(ratings)
+        assert model.transform(ratings).where(F.isnan("prediction")).count() == 0
+        assert model.recommendForAllUsers(1).first().user.startswith("id-")
+
+    def test_params_can_be_explained(self):
+        text = self.estimator().explainParams()
+        assert "userCol" in text and "regParam" in text
