@@ -115,12 +115,14 @@ class TrainConfig:
 class PredictConfig:
     """What predict writes: the best ``n`` items of every user (``top_n``), or predictions for given ``pairs``.
 
+    ``filter_seen`` leaves out the items a user has rated in the training data.
     ``pairs``: a table, a Parquet folder or a csv file with the columns user and item. ``clip`` limits their
     predictions to quality.min_rating and max_rating, where those are set.
     """
 
     mode: str = _key("top_n", "str", choices=("top_n", "pairs"))
     n: int = _key(10, "int", low=1)
+    filter_seen: bool = _key(True, "bool")
     pairs: str | None = _key(None, "str")
     clip: bool = _key(True, "bool")
 
@@ -130,12 +132,15 @@ class EvaluateConfig:
     """What evaluate measures on the hold-out.
 
     ``clip`` limits predictions to quality.min_rating and max_rating, where those are set. ``damping_user`` and
-    ``damping_item`` are the regularisation of the bias-only baseline.
+    ``damping_item`` are the regularisation of the bias-only baseline. ``k`` adds ranking metrics of the best k items a
+    user has not rated in training; held-out items rated ``relevant`` or better are the ones to find.
     """
 
     clip: bool = _key(True, "bool")
     damping_user: float = _key(10.0, "float", low=0)
     damping_item: float = _key(25.0, "float", low=0)
+    k: int | None = _key(None, "int", low=1)
+    relevant: float = _key(4.0, "float")
 
 
 @dataclass(frozen=True)
@@ -323,8 +328,12 @@ CONTRADICTIONS: Sequence[tuple[_Contradiction, str]] = (
         "predict.pairs: give the path or table of the pairs with predict.mode pairs, and only then",
     ),
     (
-        lambda c, given: c.predict.mode == "pairs" and "predict.n" in given,
-        "predict.n: contradicts predict.mode pairs; allowed only with predict.mode top_n",
+        lambda c, given: c.predict.mode == "pairs" and bool({"predict.n", "predict.filter_seen"} & given),
+        "predict.n, predict.filter_seen: contradict predict.mode pairs; allowed only with predict.mode top_n",
+    ),
+    (
+        lambda c, given: c.evaluate.k is None and "evaluate.relevant" in given,
+        "evaluate.relevant: only allowed with evaluate.k, which asks for ranking metrics",
     ),
     (
         lambda c, given: c.predict.mode == "top_n" and "predict.clip" in given,

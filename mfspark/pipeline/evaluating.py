@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from mfspark.config import Config
 from mfspark.errors import DataError
-from mfspark.evaluation import RatingMetrics, bias_baseline, mean_baseline, rating_metrics
+from mfspark.evaluation import RatingMetrics, bias_baseline, mean_baseline, ranking_metrics, rating_metrics
 from mfspark.pipeline.predicting import load_model
 from mfspark.pipeline.ratings import HOLDOUT, materialised, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, Registry, tables
@@ -26,6 +26,7 @@ class EvaluateReport:
     mean_only: RatingMetrics
     bias_only: RatingMetrics
     noise_floor: float | None
+    ranking: dict[str, float] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -36,11 +37,12 @@ class EvaluateReport:
         text += [f"{name:<20} {metrics.rmse:8.4f} {metrics.mae:8.4f}" for name, metrics in rows]
         if self.noise_floor is not None:
             text.append(f"{'noise floor':<20} {self.noise_floor:8.4f}")
+        text += [f"{name:<24} {value:.4f}" for name, value in self.ranking.items()]
         return text
 
     def metrics(self) -> dict[str, float]:
         """Return every metric by name, as in the table ``metrics``."""
-        named = dict(self.model.as_dict())
+        named = self.model.as_dict() | self.ranking
         for name, baseline in (("mean_only", self.mean_only), ("bias_only", self.bias_only)):
             named |= {f"{name}_rmse": baseline.rmse, f"{name}_mae": baseline.mae}
         return named if self.noise_floor is None else named | {"noise_floor": self.noise_floor}
@@ -64,13 +66,21 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
         )
     ratings = with_holdout(spark, recorded_ratings(spark, config, record), record["split"])
     train, holdout = ratings.where(f"NOT {HOLDOUT}"), ratings.where(HOLDOUT).select("user", "item", "rating")
-    predicted = materialised(_all_predictions(load_model(spark, config, version), train, holdout, config))
+    model = load_model(spark, config, version)
+    predicted = materialised(_all_predictions(model, train, holdout, config))
     clip = rating_range(config, config.evaluate.clip)
     found = {name: rating_metrics(predicted, "rating", name, clip) for name in ("prediction", "mean_only", "bias_only")}
     address = Location(config.store.location).table("metrics")
     floor = _noise_floor(spark, config, record)
     report = EvaluateReport(
-        run_id, version.version, found["prediction"], found["mean_only"], found["bias_only"], floor, (address,)
+        run_id=run_id,
+        version=version.version,
+        model=found["prediction"],
+        mean_only=found["mean_only"],
+        bias_only=found["bias_only"],
+        noise_floor=floor,
+        ranking=_ranking(model, train, holdout, config),
+        tables=(address,),
     )
     _write(spark, report, address)
     return report
@@ -90,6 +100,15 @@ def _all_predictions(model: Any, train: DataFrame, holdout: DataFrame, config: C
     known = F.col("prediction").isNotNull() & ~F.isnan("prediction")
     masked = [F.when(known, F.col(name)).alias(name) for name in ("mean_only", "bias_only")]
     return both.select("rating", "prediction", *masked)
+
+
+def _ranking(model: Any, train: DataFrame, holdout: DataFrame, config: Config) -> dict[str, float]:
+    settings = config.evaluate
+    if settings.k is None:
+        return {}
+    relevant = holdout.where(F.col("rating") >= settings.relevant).select("user", "item")
+    recommended = model.recommendForAllUsers(settings.k, seen=train.select("user", "item"))
+    return ranking_metrics(recommended, relevant, settings.k, model.itemFactors.count())
 
 
 def _noise_floor(spark: SparkSession, config: Config, record: dict[str, Any]) -> float | None:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 import mfspark
 from mfspark.config import Config
 from mfspark.errors import DataError, StoreError
-from mfspark.pipeline.ratings import rating_range
+from mfspark.pipeline.ratings import HOLDOUT, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, ModelVersion, Registry, tables
 from mfspark.store.tables import one_line
 
@@ -46,7 +46,7 @@ def predict(spark: SparkSession, config: Config, run_id: str) -> PredictReport:
     version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
     model = load_model(spark, config, version)
     if config.predict.mode == "top_n":
-        name, rows = "recommendations", _top_n(model, config.predict.n)
+        name, rows = "recommendations", _top_n(model, config.predict.n, _seen(spark, config, version))
     else:
         name, rows = "predictions", _for_pairs(spark, config, model)
     address = Location(config.store.location).table(name)
@@ -63,8 +63,17 @@ def load_model(spark: SparkSession, config: Config, version: ModelVersion) -> An
     return mfspark.FactorizationModel.fromTables(model_tables, version.parameters["model"])
 
 
-def _top_n(model: Any, n: int) -> DataFrame:
-    lists = model.recommendForAllUsers(n)
+def _seen(spark: SparkSession, config: Config, version: ModelVersion) -> DataFrame | None:
+    """Return the pairs a model was trained on; None where they need not be left out."""
+    if not config.predict.filter_seen:
+        return None
+    record = version.parameters["training"]
+    ratings = with_holdout(spark, recorded_ratings(spark, config, record), record["split"])
+    return ratings.where(f"NOT {HOLDOUT}").select("user", "item")
+
+
+def _top_n(model: Any, n: int, seen: DataFrame | None) -> DataFrame:
+    lists = model.recommendForAllUsers(n, seen=seen)
     listed = lists.select("user", F.posexplode("recommendations").alias("position", "found"))
     columns = (F.col("found.item").alias("item"), F.col("found.rating").alias("prediction"))
     return listed.select("user", (F.col("position") + 1).alias("rank"), *columns)
