@@ -26,8 +26,8 @@ from mfspark.persistence import ParamsReader, ParamsWriter
 class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
     """A fitted factorization, with the face of ``pyspark.ml.recommendation.ALSModel``.
 
-    Ids come out in the type in which they were given. ``coldStartStrategy``, ``predictionCol``, ``userCol``, ``itemCol``,
-    ``blockSize`` and ``filterSeen`` are copied from the estimator and can be set anew.
+    Ids come out in the type in which they were given. ``coldStartStrategy``, ``predictionCol``, ``userCol``,
+    ``itemCol``, ``blockSize`` and ``filterSeen`` are copied from the estimator and can be set anew.
     """
 
     def __init__(self, fitted: Fitted | None = None) -> None:
@@ -123,7 +123,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         given, kept = dataset.schema[name].dataType, self._kinds[side]
         if isinstance(given, T.StringType) != isinstance(kept, T.StringType):
             raise DataError(
-                f"column {name!r} is {given.simpleString()}, but the model's ids are {kept.simpleString()}: cast it first"
+                f"column {name!r} is {given.simpleString()}, but the model's ids are {kept.simpleString()}: cast it"
             )
         column = F.col(f"`{name}`")
         if isinstance(given, T.StringType):

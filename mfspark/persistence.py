@@ -1,7 +1,7 @@
 """Save and load as pyspark.ml does it, on classic sessions and over Spark Connect.
 
-A saved model is a folder with ``metadata`` (written last, naming the slot of the data) and two slots for data, of which each
-save takes the one not in use: a save that is killed leaves the previous model whole.
+A saved model is a folder with ``metadata`` (written last, naming the slot of the data) and two slots for data, of
+which each save takes the one not in use: a save that is killed leaves the previous model whole.
 """
 
 from __future__ import annotations

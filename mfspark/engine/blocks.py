@@ -1,11 +1,13 @@
 """From ratings to blocks: one shuffle of packed pieces gives every block's ratings by user and by item, in CSR form.
 
-Worked example: 3 users x 3 items with ratings (0,0) (0,2) (1,1) (2,0), two blocks a side. By user, block 0 holds rows 0..1
-(indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0); by item, block 0 holds rows 0..1 (indptr 0 2 3,
-indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0). Row b of the frame of blocks carries block b of both sides.
+Worked example: 3 users x 3 items with ratings (0,0) (0,2) (1,1) (2,0), two blocks a side. By user, block 0 holds
+rows 0..1 (indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0); by item, block 0 holds rows 0..1
+(indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0). Row b of the frame of blocks carries block b
+of both sides.
 
-Each input partition sorts its ratings by block and sends a few large binary pieces, not rows: what is shuffled is five to nine
-bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is the same every time.
+Each input partition sorts its ratings by block and sends a few large binary pieces, not rows: what is shuffled is
+five to nine bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is the same
+every time.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ _PIECE_KINDS = [pa.int32(), pa.int32(), pa.int64(), *[pa.binary()] * 5]
 class Layout:
     """How both sides are cut.
 
-    ``bounds[s]`` are side s's block bounds, ``table`` the distinct ratings (or empty); ``weighted`` and ``held`` say which
-    columns there are. With ``known_only`` pairs with unknown ids are left out, and blocks without ratings are kept.
+    ``bounds[s]`` are side s's block bounds, ``table`` the distinct ratings (or empty); ``weighted`` and ``held`` say
+    which columns there are. With ``known_only`` pairs with unknown ids are left out, and blocks without ratings are
+    kept.
     """
 
     bounds: tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -65,7 +68,8 @@ def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], we
     profile : Profile
         What the first pass learned.
     slots : int
-        How many tasks run at once; without a wish there are as many blocks, or more where a block would pass BLOCK_BYTES.
+        How many tasks run at once; without a wish there are as many blocks, or more where a block would pass
+        BLOCK_BYTES.
     wanted : (int or None, int or None)
         numUserBlocks, numItemBlocks.
     weighted : bool
@@ -119,7 +123,7 @@ def read_block(batch: pa.RecordBatch, row: int, side: str, layout: Layout) -> Bl
     """Return one side of one row of the frame of blocks, without copying."""
     kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "values": _value_kind(layout)}
     kinds |= {"held_indptr": np.int64, "held_indices": np.int32, "held_values": np.float32}
-    found = {}
+    found: dict[str, NDArray[Any]] = {}
     for part in _PARTS:
         found[part] = np.frombuffer(batch.column(f"{side}_{part}")[row].as_buffer(), kinds[part])
     return Block(table=layout.table, **found)

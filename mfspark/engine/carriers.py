@@ -1,7 +1,7 @@
 """How arrays of the driver reach the workers: named strategies, one interface.
 
-``carry(frame, data, function, schema, packed)`` returns the frame ``function(batches, data)`` of every partition. ``data`` is
-anything that pickles. ``packed`` says that a partition has few, large rows (blocks), not many small ones.
+``carry(frame, data, function, schema, packed)`` returns the frame ``function(batches, data)`` of every partition.
+``data`` is anything that pickles. ``packed`` says that a partition has few, large rows (blocks), not many small ones.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def materialise(frame: DataFrame, how: str, level: str | None = None, table: Tab
     frame : DataFrame
         What to keep.
     how : str
-        A key of MATERIALIZERS, or "auto": persist; where the platform refuses that, a table (with ``table``), or nothing.
+        A key of MATERIALIZERS, or "auto": persist; where the platform refuses that, a table (with ``table``), or
+        nothing.
     level : str, optional
         A storage level for "persist", as MLlib's intermediateStorageLevel.
     table : callable, optional

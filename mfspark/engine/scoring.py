@@ -42,8 +42,8 @@ def pair_data(fitted: Fitted) -> PairData:
 def add_predictions(dataset: DataFrame, user: Column, item: Column, name: str, data: PairData) -> DataFrame:
     """Return the data set with a float column of predictions; ``user`` and ``item`` have the types of the ids.
 
-    In a classic session only the two ids pass through Python, by a vectorised UDF; over Connect the rows travel in large
-    packets to the joined factors.
+    In a classic session only the two ids pass through Python, by a vectorised UDF; over Connect the rows travel in
+    large packets to the joined factors.
     """
     if not is_connect(dataset.sparkSession):
         return dataset.withColumn(name, _pair_udf(dataset, data)(user, item))
@@ -68,7 +68,7 @@ def _pair_udf(dataset: DataFrame, data: PairData) -> Callable[..., Column]:
         def score(users: pa.Array, items: pa.Array) -> pa.Array:
             return pa.array(predict_pairs(users, items, sent.value))
 
-        return F.arrow_udf(score, T.FloatType())
+        return F.arrow_udf(score, T.FloatType())  # type: ignore[call-overload]
 
     def score_series(users, items):  # type: ignore[no-untyped-def]
         import pandas as pd
@@ -76,7 +76,7 @@ def _pair_udf(dataset: DataFrame, data: PairData) -> Callable[..., Column]:
         given = (pa.Array.from_pandas(users), pa.Array.from_pandas(items))
         return pd.Series(predict_pairs(*given, sent.value))
 
-    return F.pandas_udf(score_series, T.FloatType())
+    return F.pandas_udf(score_series, T.FloatType())  # type: ignore[call-overload]
 
 
 def best_of(
@@ -117,7 +117,7 @@ def best_of(
             for row in range(batch.num_rows):
                 number = batch.column("block")[row].as_py()
                 part = slice(bounds[number], bounds[number + 1])
-                seen = (None, None)
+                seen: tuple[Any, Any] = (None, None)
                 if "indptr" in batch.schema.names:
                     parts = [batch.column(name)[row].as_buffer() for name in ("indptr", "indices")]
                     seen = (np.frombuffer(parts[0], np.int64), np.frombuffer(parts[1], np.int32))
@@ -134,7 +134,7 @@ def _recommendations(
     found = places >= 0
     offsets = np.zeros(len(places) + 1, np.int32)
     np.cumsum(found.sum(axis=1), out=offsets[1:])
-    item, rating = schema["recommendations"].dataType.elementType.names
+    item, rating = schema["recommendations"].dataType.elementType.names  # type: ignore[attr-defined]
     pairs = pa.StructArray.from_arrays(
         [column_ids.take(pa.array(places[found])), pa.array(scores[found].astype(np.float32))], names=[item, rating]
     )

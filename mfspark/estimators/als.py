@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 import numpy as np
-from pyspark import keyword_only
 from pyspark.ml import Estimator
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.util import MLReadable, MLWritable
@@ -95,58 +94,14 @@ class ALS(Estimator, FactorizationParams, MLReadable, MLWritable):
     )
     finalStorageLevel = _param("finalStorageLevel", "storage level of the factors", TypeConverters.toString)
 
-    @keyword_only
-    def __init__(
-        self,
-        *,
-        rank: int = 10,
-        maxIter: int = 10,
-        regParam: float = 0.1,
-        numUserBlocks: int | None = None,
-        numItemBlocks: int | None = None,
-        implicitPrefs: bool = False,
-        alpha: float = 1.0,
-        userCol: str = "user",
-        itemCol: str = "item",
-        seed: int | None = None,
-        ratingCol: str = "rating",
-        nonnegative: bool = False,
-        checkpointInterval: int | None = None,
-        intermediateStorageLevel: str | None = None,
-        finalStorageLevel: str | None = None,
-        coldStartStrategy: str = "nan",
-        blockSize: int = 4096,
-        predictionCol: str = "prediction",
-        regParamUser: float | None = None,
-        regParamItem: float | None = None,
-        regExponent: float = 1.0,
-        confidence: str = "mllib",
-        unobservedWeight: float = 1.0,
-        userBias: bool = False,
-        itemBias: bool = False,
-        center: bool = False,
-        clip: bool = False,
-        solver: str = "auto",
-        cgSteps: int = 3,
-        subspaceSize: int = 64,
-        weightCol: str | None = None,
-        validationIndicatorCol: str | None = None,
-        tol: float = 0.0,
-        initStd: float | None = None,
-        filterSeen: bool = False,
-        precision: str = "float32",
-        carrier: str = "auto",
-        materializer: str = "auto",
-        workPath: str | None = None,
-        verbose: bool | None = None,
-    ) -> None:
+    def __init__(self, **params: Any) -> None:
         super().__init__()
         self._set_fit_defaults()
         self._setDefault(
             implicitPrefs=False, alpha=1.0, confidence="mllib", unobservedWeight=1.0, solver="auto", cgSteps=3,
             subspaceSize=64, intermediateStorageLevel="MEMORY_AND_DISK", finalStorageLevel="MEMORY_AND_DISK",
         )  # fmt: skip
-        self.setParams(**self._input_kwargs)
+        self.setParams(**params)
 
     def setNumBlocks(self, value: int) -> ALS:
         """Set both numbers of blocks."""

@@ -158,14 +158,13 @@ def expand(block: Block, part: slice, settings: Settings, intercept: float) -> t
 
 
 def row_ridges(block: Block, settings: Settings, n_fixed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return each row's L2 and L1 weight. The count is MLlib's: implicit ratings count where r > 0; weights are summed."""
-    rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
+    """Return each row's L2 and L1 weight; the count is MLlib's: implicit ratings count where r > 0, weights add up."""
     counted: NDArray[Any] = np.diff(block.indptr).astype(np.float64)
-    if block.weights.size:
-        counted = np.bincount(rows, weights=block.weights, minlength=block.rows)
-    elif settings.implicit:
-        liked = (block.table > 0)[block.values] if block.table.size else block.values > 0
-        counted = np.bincount(rows, weights=liked, minlength=block.rows) if not liked.all() else counted
+    ratings = block.table if block.table.size else block.values
+    if block.weights.size or (settings.implicit and (ratings <= 0).any()):
+        each = block.weights if block.weights.size else (ratings > 0)[block.values if block.table.size else ...]
+        rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
+        counted = np.bincount(rows, weights=each, minlength=block.rows)
     extra = settings.w0 * n_fixed if settings.implicit and settings.confidence == "ials" else 0.0
     return (
         ridge(counted, settings.reg_param[0], settings.exponent, extra),

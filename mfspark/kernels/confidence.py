@@ -43,8 +43,8 @@ def coefficients(confidence: str, r: Array, alpha: float, w0: float) -> tuple[Ar
     """Return a and b of the implicit normal equations for ratings r.
 
     With the fixed side's rows h and G = H^T H: lhs = w0 G + sum a h h^T, rhs = sum b h, and the loss of all pairs is
-    sum over all pairs w0 s^2 + sum over the observed ones a s^2 - 2 b s + b (up to pairs with p = 0 and r < 0, for which
-    b = 0).
+    sum over all pairs w0 s^2 + sum over the observed ones a s^2 - 2 b s + b (up to pairs with p = 0 and r < 0, for
+    which b = 0).
 
     Parameters
     ----------

@@ -4,9 +4,10 @@ For a row with ratings t, and h_t the k factors of the fixed side's row that rat
 
     lhs = base + sum_t a_t h_t h_t^T + reg I        rhs = sum_t b_t h_t
 
-Explicit ALS (Zhou et al. 2008, section 3.1): a_t is the rating's weight, b_t = a_t y_t, base = 0. Implicit ALS (Hu, Koren,
-Volinsky 2008, section 4): base = w0 H^T H, a_t = c_t - w0, b_t = c_t p_t. The forms of confidence differ only in a and b
-(``mfspark.kernels.confidence``), so one kernel serves them all. The slow, readable equal is ``tests/naive.py``.
+Explicit ALS (Zhou et al. 2008, section 3.1): a_t is the rating's weight, b_t = a_t y_t, base = 0. Implicit ALS (Hu,
+Koren, Volinsky 2008, section 4): base = w0 H^T H, a_t = c_t - w0, b_t = c_t p_t. The forms of confidence differ only
+in a and b (``mfspark.kernels.confidence``), so one kernel serves them all. The slow, readable equal is
+``tests/naive.py``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cac
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def half_step(indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X):  # type: ignore[no-untyped-def]
+def half_step(indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X): 
+# type: ignore[no-untyped-def]
     """Solve all rows of one CSR block.
 
     Parameters

@@ -1,8 +1,8 @@
 """Solvers of one row that use its ratings directly: dense, dual, conjugate gradients, subspace descent.
 
-For a row with ratings t in first..last, all solve (base + sum_t a_t h_t h_t^T + reg I) x = sum_t b_t h_t, where h_t is the
-row ``indices[t]`` of F. ``a`` of size 0 means a_t = 1. ``b`` and the residual target ``y`` are indexed from 0 for the row.
-Each function's slow, readable equal is in ``tests/naive.py``.
+For a row with ratings t in first..last, all solve (base + sum_t a_t h_t h_t^T + reg I) x = sum_t b_t h_t, where h_t
+is the row ``indices[t]`` of F. ``a`` of size 0 means a_t = 1. ``b`` and the residual target ``y`` are indexed from 0
+for the row. Each function's slow, readable equal is in ``tests/naive.py``.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ def subspace(indices, a, first, last, F, base, reg, rank, b, size, x):  # type: 
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def descent(indices, a, first, last, F, base, reg, rank, b, l1, nonnegative, sweeps, H, W, A, x):  # type: ignore[no-untyped-def]
+def descent(  # type: ignore[no-untyped-def]
+    indices, a, first, last, F, base, reg, rank, b, l1, nonnegative, sweeps, H, W, A, x
+):
     """Solve with x >= 0 and/or an L1 penalty by coordinate descent on the assembled equations, starting from x."""
     A[:] = base
     gram(indices, a, first, last, F, H, W, A)

@@ -1,9 +1,9 @@
 """Register-tiled products of tall, thin matrices: the inner loop of every normal equation.
 
-The sum of outer products ``C += A^T B`` over gathered factor rows is all but a few percent of the work of an ALS half step.
-BLAS reaches a quarter of a core's fp32 peak at rank 64, because each row of the problem is a new small product; the
-tiles here hold a piece of ``C`` in vector registers over all rows, and reach most of the peak (Goto and van de Geijn 2008,
-"Anatomy of high-performance matrix multiplication", section 4).
+The sum of outer products ``C += A^T B`` over gathered factor rows is all but a few percent of the work of an ALS
+half step. BLAS reaches a quarter of a core's fp32 peak at rank 64, because each row of the problem is a new small
+product; the tiles here hold a piece of ``C`` in vector registers over all rows, and reach most of the peak (Goto and
+van de Geijn 2008, "Anatomy of high-performance matrix multiplication", section 4).
 """
 
 from __future__ import annotations

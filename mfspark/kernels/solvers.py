@@ -1,7 +1,7 @@
 """Solvers of one row's k x k equations A x = b that see only A and b: Cholesky and coordinate descent.
 
-All arrays are padded with zeros to a multiple of ``simd.PANEL``; vectors are 1 x k arrays, so that the same row operations
-serve vectors and matrices. Only the upper triangle of A is read.
+All arrays are padded with zeros to a multiple of ``simd.PANEL``; vectors are 1 x k arrays, so that the same row
+operations serve vectors and matrices. Only the upper triangle of A is read.
 """
 
 from __future__ import annotations

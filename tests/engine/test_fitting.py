@@ -95,7 +95,7 @@ def test_materializers_agree(ratings, how, spark, tmp_path):
 def test_a_platform_that_refuses_to_cache(ratings, monkeypatch):
     """Databricks serverless answers so to cache, persist and checkpoint."""
 
-    def refuse(self, *args, **kwargs):
+    def refuse(*_args, **_kwargs):
         raise RuntimeError("[NOT_SUPPORTED_WITH_SERVERLESS] PERSIST TABLE is not supported on serverless compute.")
 
     for name in ("persist", "cache", "localCheckpoint"):
@@ -176,8 +176,8 @@ BAD_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("name,rows,message", BAD_ROWS, ids=[row[0] for row in BAD_ROWS])
-def test_rows_that_cannot_be_trained_on(spark, name, rows, message):
+@pytest.mark.parametrize("rows,message", [row[1:] for row in BAD_ROWS], ids=[row[0] for row in BAD_ROWS])
+def test_rows_that_cannot_be_trained_on(spark, rows, message):
     frame = spark.createDataFrame([(1, 1, 3.0), *rows], "user int, item int, rating double")
     with pytest.raises(DataError, match=message):
         ALS(rank=2, maxIter=1).fit(frame)

@@ -90,10 +90,12 @@ def test_validation_rmse_and_early_stop(spark):
 
 def test_validation_rows_of_unknown_ids_are_not_measured(spark):
     frame = checkerboard(spark).withColumn("held", F.lit(False))
-    cold = spark.createDataFrame([(999, 100, 5.0, True), (1, 100, 1.0, True)], "user int, item int, rating float, held boolean")
+    rows = [(999, 100, 5.0, True), (1, 100, 1.0, True)]
+    cold = spark.createDataFrame(rows, "user int, item int, rating float, held boolean")
     model = ALS(rank=2, maxIter=2, validationIndicatorCol="held").fit(frame.unionByName(cold))
     predicted = model.transform(cold.where("user = 1")).first().prediction
-    assert model.history.orderBy("iteration").collect()[-1].validationRMSE == pytest.approx(abs(1 - predicted), rel=1e-4)
+    last = model.history.orderBy("iteration").collect()[-1]
+    assert last.validationRMSE == pytest.approx(abs(1 - predicted), rel=1e-4)
     with pytest.raises(DataError, match="all of them are held out"):
         ALS(validationIndicatorCol="held").fit(cold)
 

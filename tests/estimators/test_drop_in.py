@@ -19,7 +19,7 @@ def ratings(spark):
 
 
 @pytest.mark.parametrize("package", ["pyspark.ml.recommendation", "mfspark"])
-def test_the_same_script(package, ratings, spark, tmp_path):
+def test_the_same_script(package, ratings, tmp_path):
     module = importlib.import_module(package)
     ALS, ALSModel = module.ALS, module.ALSModel
 
@@ -83,10 +83,9 @@ def test_objective_and_rmse_of_mllib_on_ml_100k(spark, shared_data):
 
     from mfspark import ALS
 
-    frames = [
-        spark.read.csv(str(shared_data / "ml-100k" / f"u1.{part}.gz"), sep="\t", schema="user int, item int, rating float, t long")
-        for part in ("base", "test")
-    ]
+    paths = [str(shared_data / "ml-100k" / f"u1.{part}.gz") for part in ("base", "test")]
+    schema = "user int, item int, rating float, t long"
+    frames = [spark.read.csv(path, sep="\t", schema=schema) for path in paths]
     base, test = (frame.drop("t").repartition(2).cache() for frame in frames)
     options = dict(rank=10, maxIter=15, regParam=0.1, seed=7, coldStartStrategy="drop")
     evaluator = RegressionEvaluator(labelCol="rating")

@@ -12,6 +12,7 @@ from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows
 from mfspark.kernels.solvers import OK, cholesky, solve_triangular
 from mfspark.kernels.topk import best_columns, pair_scores
 
+
 @njit
 def dot_of(C, i, A, t, start):
     return dot_rows(C, i, A, t, start)
