@@ -34,8 +34,9 @@ GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cac
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def half_step(indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X): 
-# type: ignore[no-untyped-def]
+def half_step(  # type: ignore[no-untyped-def]
+    indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X
+):
     """Solve all rows of one CSR block.
 
     Parameters
