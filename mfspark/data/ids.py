@@ -8,6 +8,8 @@ depend on the set of ids alone, not on partitions, sampling or the order of rows
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import types as T
@@ -19,7 +21,13 @@ SAMPLE_PER_BUCKET = 200
 SUPPORTED = (T.StringType, T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 
 
-def extend_ids(existing: DataFrame | None, ratings: DataFrame, column: str, bucket_ids: int = BUCKET_IDS) -> DataFrame:
+def extend_ids(
+    existing: DataFrame | None,
+    ratings: DataFrame,
+    column: str,
+    bucket_ids: int = BUCKET_IDS,
+    materialise: Callable[[DataFrame], DataFrame] | None = None,
+) -> DataFrame:
     """Return the id table (id, index long) of one side: the existing rows unchanged, new ids appended.
 
     Parameters
@@ -32,12 +40,15 @@ def extend_ids(existing: DataFrame | None, ratings: DataFrame, column: str, buck
         ``user`` or ``item``.
     bucket_ids : int
         About how many ids one task sorts (default 500,000).
+    materialise : callable, optional
+        DataFrame -> the same rows, computed once (a staging table, a checkpoint): it gets the distinct new ids, which
+        are otherwise made from the ratings two or three times. Worth it for many millions of ids. Default: none.
 
     Returns
     -------
     DataFrame
         id (the type of the column), index long. New ids get max(index) + 1, ... in the order of id (numbers by value,
-        strings by their UTF-8 bytes). Two small jobs run here, the rest is lazy.
+        strings by their UTF-8 bytes). One to three small jobs run here, the rest is lazy.
 
     Raises
     ------
@@ -52,12 +63,16 @@ def extend_ids(existing: DataFrame | None, ratings: DataFrame, column: str, buck
         following = _checked_existing(existing, id_type)
         existing = existing.select("id", F.col("index").cast("long"))
         ids = ids.join(existing.select("id"), "id", "left_anti")
-    found = _row(ids.agg(F.count("*").alias("rows"), F.count("id").alias("ids")))
+    ids = materialise(ids) if materialise else ids
+    # The sample is drawn by hash: the same ids at every call, whatever the partitions are.
+    sampled = F.when(F.pmod(F.xxhash64("id"), F.lit(max(1, bucket_ids // SAMPLE_PER_BUCKET))) == 0, F.col("id"))
+    sample = F.sort_array(F.collect_list(sampled)).alias("sample")
+    found = _row(ids.agg(F.count("*").alias("rows"), F.count("id").alias("ids"), sample))
     if found["rows"] > found["ids"]:
         raise DataError(f"null ids in column {column!r}: reject these rows first (mfspark.data.check does)")
     if found["ids"] == 0 and existing is not None:
         return existing
-    new = _numbered(ids, found["ids"], following, bucket_ids)
+    new = _numbered(ids, _bounds(found["sample"], found["ids"], bucket_ids), following)
     return new if existing is None else existing.unionByName(new)
 
 
@@ -132,8 +147,7 @@ def _checked_existing(existing: DataFrame, id_type: T.DataType) -> int:
     return 0 if found["last"] is None else int(found["last"]) + 1
 
 
-def _numbered(ids: DataFrame, count: int, following: int, bucket_ids: int) -> DataFrame:
-    bounds = _bounds(ids, count, bucket_ids)
+def _numbered(ids: DataFrame, bounds: list[int | str], following: int) -> DataFrame:
     bucket = _bucket(bounds)
     start: Column = F.lit(following)
     if bounds:
@@ -147,16 +161,12 @@ def _numbered(ids: DataFrame, count: int, following: int, bucket_ids: int) -> Da
     return numbered.select("id", (start + F.col("place")).cast("long").alias("index"))
 
 
-def _bounds(ids: DataFrame, count: int, bucket_ids: int) -> list[int | str]:
+def _bounds(sample: list[int | str], count: int, bucket_ids: int) -> list[int | str]:
     """Return sorted ids that cut the set into buckets of about `bucket_ids`; none where one bucket is enough."""
     buckets = -(-count // bucket_ids)
-    if buckets < 2:
+    if buckets < 2 or not sample:
         return []
-    every = max(1, count // (buckets * SAMPLE_PER_BUCKET))
-    # By hash: the same ids at every call, whatever the partitions are.
-    sample = ids.where(F.pmod(F.xxhash64("id"), F.lit(every)) == 0).orderBy("id").collect()
-    picked = [sample[len(sample) * k // buckets]["id"] for k in range(1, buckets)] if sample else []
-    return list(dict.fromkeys(picked))
+    return list(dict.fromkeys(sample[len(sample) * number // buckets] for number in range(1, buckets)))
 
 
 def _bucket(bounds: list[int | str]) -> Column:

@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from mfspark.data.source import Source, clear_errors, existing_files, logged_format
-from mfspark.data.text import missing_column, wanted_columns
+from mfspark.data.text import missing_column, wall_seconds, wanted_columns
 from mfspark.errors import DataError
 
 TABLE_NAME = re.compile(r"(`[^`]+`|\w+)(\.(`[^`]+`|[\w-]+)){1,2}")
@@ -83,7 +83,7 @@ def _checked(table: DataFrame, source: Source, role: str, name: str) -> Column:
     if isinstance(data_type, T.DateType):
         return F.unix_date(column).cast("long") * 86400
     if isinstance(data_type, T.TimestampNTZType):
-        return F.timestamp_diff("SECOND", F.lit("1970-01-01 00:00:00").cast("timestamp_ntz"), column)
+        return wall_seconds(column)
     if isinstance(data_type, T.TimestampType):
         return F.unix_seconds(column)
     return column

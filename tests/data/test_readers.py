@@ -124,6 +124,18 @@ def test_typed_times_become_seconds(kind: str, spark: SparkSession, tmp_path: Pa
     assert ratings.select("rating", "timestamp").collect() == [(3.5, 86400)]
 
 
+def test_times_do_not_depend_on_the_sessions_time_zone(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user,item,rating,timestamp\nu,i,3,2005-07-01 12:00:05\nu,j,3,2005-07-01\n")
+    key = "spark.sql.session.timeZone"
+    before = spark.conf.get(key)
+    try:
+        spark.conf.set(key, "America/New_York")
+        rows = read_ratings(spark, Source(str(tmp_path / "r.csv"))).collect()
+    finally:
+        spark.conf.set(key, before)
+    assert [row["timestamp"] for row in rows] == [1120219205, 1120176000]
+
+
 def test_versioned_tables_by_path_and_by_name(spark: SparkSession, tmp_path: Path) -> None:
     path, kind = str(tmp_path / "table"), "delta"
     for version, rating in enumerate((1.0, 2.0)):
