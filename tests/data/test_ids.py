@@ -66,6 +66,18 @@ def test_an_empty_id_table_is_a_first_run(spark: SparkSession) -> None:
     assert _comp(extend_ids(table, _ratings(spark, [8, 3], "long"), "user")) == {3: 0, 8: 1}
 
 
+def test_materialise_gets_the_new_ids_once(spark: SparkSession) -> None:
+    seen = []
+
+    def materialise(new: DataFrame) -> DataFrame:
+        seen.append(sorted(row["id"] for row in new.collect()))
+        return spark.createDataFrame([(value,) for value in seen[-1]], new.schema)
+
+    table = spark.createDataFrame([(4, 0)], "id long, index long")
+    comp = _comp(extend_ids(table, _ratings(spark, [9, 4, 2], "long"), "user", materialise=materialise))
+    assert comp == {4: 0, 2: 1, 9: 2} and seen == [[2, 9]]
+
+
 def test_null_ids_are_refused(spark: SparkSession) -> None:
     with pytest.raises(DataError, match="null ids in column 'user'"):
         extend_ids(None, spark.createDataFrame([(None,), (3,)], "user long"), "user")
