@@ -79,6 +79,8 @@ def fold_in(model: FactorizationModel, side: int, dataset: DataFrame, columns: C
     from mfspark.engine.tabular import factor_table
 
     fitted = model.fitted
+    if fitted.loss != "squared":
+        raise ParameterError(f"fold-in solves the equations of the squared loss, not of {fitted.loss!r}")
     ratings = select(dataset, columns)
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
     other = 1 - side
@@ -132,7 +134,8 @@ def _best(
     kinds = (model._kinds[side], model._kinds[1 - side])
     ids = (known, model.fitted.ids[1 - side])
     size = model.getOrDefault("blockSize")
-    return best_of(frame, bounds, pair, ids, n, size, names, kinds, model.fitted.limits)[0]  # type: ignore[arg-type]
+    limits, loss = model.fitted.limits, model.fitted.loss
+    return best_of(frame, bounds, pair, ids, n, size, names, kinds, limits, loss=loss)[0]  # type: ignore[arg-type]
 
 
 def _seen_blocks(model: FactorizationModel, side: int, seen: DataFrame, known: pa.Array, bounds: Any) -> DataFrame:

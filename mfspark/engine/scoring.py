@@ -16,27 +16,33 @@ from pyspark.sql import types as T
 from mfspark.engine.carriers import Release, carry
 from mfspark.engine.ratings import whole
 from mfspark.engine.state import Fitted
+from mfspark.kernels.losses import get_loss
 from mfspark.kernels.topk import best_columns, pair_scores
 from mfspark.session import is_connect
 
-PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float]]
+PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float], str]
+
+
+def respond(scores: NDArray[Any], limits: tuple[float, float], loss: str) -> NDArray[Any]:
+    """Return predictions on the scale of the ratings: the loss's response, clipped."""
+    return np.clip(get_loss(loss).response(scores), *limits)
 
 
 def predict_pairs(users: pa.Array, items: pa.Array, data: PairData) -> NDArray[np.float32]:
     """Return the predictions of pairs of ids, NaN where an id is null or unknown."""
-    ids, (left, right), limits = data
+    ids, (left, right), limits, loss = data
     rows, columns = (
         pc.fill_null(pc.index_in(whole(given), value_set=known, skip_nulls=True), -1).to_numpy(zero_copy_only=False)
         for given, known in zip((users, items), ids, strict=True)
     )
     out = np.empty(len(rows), left.dtype)
     pair_scores(left, right, rows, columns, out)
-    return np.clip(out, *limits).astype(np.float32, copy=False)
+    return respond(out, limits, loss).astype(np.float32, copy=False)
 
 
 def pair_data(fitted: Fitted) -> PairData:
     """Return what ``predict_pairs`` needs."""
-    return fitted.ids, fitted.scoring(), fitted.limits
+    return fitted.ids, fitted.scoring(), fitted.limits, fitted.loss
 
 
 def add_predictions(dataset: DataFrame, user: Column, item: Column, name: str, data: PairData) -> DataFrame:
@@ -90,6 +96,7 @@ def best_of(
     kinds: tuple[T.DataType, T.DataType],
     limits: tuple[float, float] = (-np.inf, np.inf),
     score_name: str = "rating",
+    loss: str = "squared",
 ) -> tuple[DataFrame, Release]:
     """Return the n best columns of every row of ``scoring[0]``, as ids.
 
@@ -107,6 +114,10 @@ def best_of(
         The names and types of the id columns.
     limits : (float, float)
         The range to which the scores given out are clipped.
+    score_name : str
+        The name of the score's field.
+    loss : str
+        Whose response the scores given out go through; it grows with the score, so that the order stays.
     """
     inner = T.ArrayType(T.StructType([T.StructField(names[1], kinds[1]), T.StructField(score_name, T.FloatType())]))
     schema = T.StructType([T.StructField(names[0], kinds[0]), T.StructField("recommendations", inner)])
@@ -122,7 +133,7 @@ def best_of(
                     parts = [batch.column(name)[row].as_buffer() for name in ("indptr", "indices")]
                     seen = (np.frombuffer(parts[0], np.int64), np.frombuffer(parts[1], np.int32))
                 places, scores = best_columns(left[part], right, min(n, len(right)), size, *seen)
-                scores = np.clip(scores, *limits)
+                scores = respond(scores, limits, loss)
                 yield from _recommendations(row_ids[part.start : part.stop], column_ids, places, scores, schema)
 
     return carry(blocks, (scoring, ids), best, schema, packed=True)

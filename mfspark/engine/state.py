@@ -30,6 +30,8 @@ class Fitted:
         Added to every score.
     limits : (float, float)
         The range to which predictions are clipped.
+    loss : str
+        The loss it was fitted with, a key of ``losses.LOSSES``: its response turns a score into a prediction.
     """
 
     settings: Settings
@@ -37,6 +39,7 @@ class Fitted:
     sides: tuple[Array, Array]
     intercept: float = 0.0
     limits: tuple[float, float] = (-np.inf, np.inf)
+    loss: str = "squared"
 
     @property
     def rank(self) -> int:

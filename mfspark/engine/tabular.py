@@ -71,6 +71,7 @@ def parameters(fitted: Fitted, kinds: tuple[T.DataType, T.DataType]) -> dict[str
     return {
         "settings": asdict(fitted.settings),
         "intercept": float(fitted.intercept),
+        "loss": fitted.loss,
         "limits": [None if not np.isfinite(limit) else float(limit) for limit in fitted.limits],
         "id_types": [kind.simpleString() for kind in kinds],
     }
@@ -91,7 +92,8 @@ def from_tables(
         found, array = _side_from(frame, name, settings, settings.bias[side])
         ids.append(found)
         sides.append(array)
-    fitted = Fitted(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits)
+    loss = parameters.get("loss", "squared")
+    fitted = Fitted(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits, loss)
     return fitted, (kinds[0], kinds[1])
 
 
