@@ -22,7 +22,8 @@ RUN_ID = r"[\w.:+@=-]{1,200}"
 
 
 def _key(default: Any, kind: str, **limits: Any) -> Any:
-    rule = Rule(kind, optional=default is None, **limits)
+    limits.setdefault("optional", default is None)
+    rule = Rule(kind, **limits)
     if kind == "map":
         return field(default_factory=dict, metadata={"rule": rule})
     return field(default=default, metadata={"rule": rule})
@@ -50,7 +51,7 @@ class SourceConfig:
     user: str = _key("user", "str")
     item: str = _key("item", "str")
     rating: str = _key("rating", "str")
-    timestamp: str | None = _key("timestamp", "str")
+    timestamp: str | None = _key("timestamp", "str", optional=True)
     weight: str | None = _key(None, "str")
     delimiter: str | None = _key(None, "str")
     header: bool | None = _key(None, "bool")

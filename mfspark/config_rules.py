@@ -116,7 +116,7 @@ ALS_RULES: Mapping[str, Rule] = {
     "checkpointInterval": Rule("int", low=-1),
     "intermediateStorageLevel": Rule("str"),
     "finalStorageLevel": Rule("str"),
-    "carrier": Rule("str"),
+    "carrier": Rule("str", choices=("auto", "broadcast", "join")),
     "materializer": Rule("str"),
     "workPath": Rule("str"),
     "precision": Rule("str", choices=("float32", "float64")),

@@ -1,4 +1,4 @@
-"""Execute every notebook of this folder with this very Python: ``python notebooks/run.py [--save FOLDER] [NAME ...]``."""
+"""Execute every notebook with this very Python: ``python notebooks/run.py [--save FOLDER] [NAME ...]``."""
 
 import argparse
 import sys

@@ -1,0 +1,138 @@
+"""The configuration: what is read, and one line for each thing that is wrong."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from mfspark import config
+from mfspark.config import SECTIONS, load, parse
+from mfspark.config_rules import ALS_FIXED_COLUMNS, ALS_RULES
+from mfspark.errors import ConfigError
+
+MINIMAL = {"store": {"location": "out/x"}}
+
+
+def merged(change):
+    return MINIMAL | change
+
+
+def test_defaults_are_filled_in():
+    comp = parse(MINIMAL)
+    assert (comp.split.method, comp.split.fraction, comp.predict.n, comp.run_id) == ("random", 0.1, 10, None)
+    assert comp.als == {}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        comp.split.fraction = 0.5
+
+
+def test_overrides_win_over_the_file_and_keep_their_type(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(merged({"als": {"rank": 8}, "source": {"user": "u"}})))
+    overrides = [
+        "als.rank=16",
+        "als.regParam=1e-3",
+        "als.implicitPrefs=true",
+        "source.user=123",
+        "source.path=a=b.csv",
+        "source.timestamp=null",
+        "spark.conf.spark.sql.shuffle.partitions=8",
+        "source.options.multiLine=true",
+        "als.rank=32",
+    ]
+    comp = load(path, overrides, run_id="run-1")
+    assert comp.als == {"rank": 32, "regParam": 0.001, "implicitPrefs": True}
+    assert (comp.source.user, comp.source.path, comp.source.timestamp) == ("123", "a=b.csv", None)
+    assert comp.spark.conf == {"spark.sql.shuffle.partitions": 8}
+    assert comp.source.options == {"multiLine": True}
+    assert comp.run_id == "run-1"
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 0.001), ("5", 5.0), ("0.5", 0.5)])
+def test_yaml_texts_that_look_like_numbers_are_numbers(text, value):
+    comp = parse(yaml.safe_load(f"{{store: {{location: x}}, als: {{regParam: {text}}}}}"))
+    assert comp.als["regParam"] == value
+
+
+BAD = {
+    "unknown section": ({"storee": {}}, r"^storee: unknown key; did you mean store\? allowed: run_id, als, spark"),
+    "unknown key": ({"als": {"rnk": 8}}, r"^als.rnk: unknown key; did you mean als.rank\? allowed: rank, maxIter"),
+    "unknown key, nothing close": ({"split": {"zzz": 1}}, r"^split.zzz: unknown key; allowed: method, fraction, seed"),
+    "section is no mapping": ({"als": 5}, r"^als: 5 is not allowed; give a mapping with the keys rank"),
+    "text for a number": ({"als": {"rank": "many"}}, r"^als.rank: 'many' is not allowed; give a whole number >= 1"),
+    "fraction for a whole number": ({"als": {"rank": 8.5}}, r"^als.rank: 8.5 is not allowed; give a whole number"),
+    "bool for a number": ({"als": {"rank": True}}, r"^als.rank: True is not allowed"),
+    "number for a text": ({"source": {"user": 7}}, r"^source.user: 7 is not allowed; give a text"),
+    "number for a bool": ({"als": {"nonnegative": 1}}, r"^als.nonnegative: 1 is not allowed; give true or false"),
+    "list for a mapping": ({"spark": {"conf": [1]}}, r"^spark.conf: \[1\] is not allowed; give a mapping"),
+    "null where there is no null": ({"als": {"rank": None}}, r"^als.rank: None is not allowed; give a whole number"),
+    "rank 0": ({"als": {"rank": 0}}, r"^als.rank: 0 is not allowed; give a whole number >= 1"),
+    "negative regParam": ({"als": {"regParam": -1}}, r"^als.regParam: -1 is not allowed; give a number >= 0"),
+    "infinite regParam": ({"als": {"regParam": float("inf")}}, r"^als.regParam: inf is not allowed"),
+    "fraction 1": ({"split": {"fraction": 1}}, r"^split.fraction: 1 is not allowed; give a number > 0 and < 1"),
+    "scale 0": ({"source": {"format": "synthetic", "scale": 0}}, r"^source.scale: 0 .* > 0 \(or null\)"),
+    "unknown choice": ({"quality": {"duplicates": "first"}}, r"'first' .* give one of last, mean, sum, error"),
+    "unknown confidence": ({"als": {"confidence": "x"}}, r"^als.confidence: 'x' .* one of mllib, linear, log, ials"),
+    "no store": ({"store": {}}, r"^store.location: missing; give a directory or catalog.schema"),
+    "a column of the jobs": ({"als": {"userCol": "u"}}, r"^als.userCol: set by the jobs; name the columns .* source"),
+    "run id": ({"run_id": "a/b"}, r"^run_id: 'a/b' is not allowed; give 1 to 200 letters"),
+    "synthetic with a path": ({"source": {"format": "synthetic", "path": "x"}}, r"^source.path: contradicts"),
+    "scale without synthetic": ({"source": {"path": "x", "scale": 1}}, r"^source.scale, source.seed: only allowed"),
+    "empty range": ({"quality": {"min_rating": 5, "max_rating": 1}}, r"^quality.min_rating: must be below"),
+    "fraction of no split": ({"split": {"method": "none", "fraction": 0.2}}, r"^split.fraction: only allowed with"),
+    "seed of a time split": ({"split": {"method": "time", "seed": 2}}, r"^split.seed: only allowed with"),
+    "probe without a file": ({"split": {"method": "probe"}}, r"^split.probe: give the path"),
+    "alpha without implicit": ({"als": {"alpha": 2}}, r"^als.alpha.*only allowed with als.implicitPrefs true"),
+    "two models": ({"model": {"version": 1, "run_id": "a"}}, r"^model.version: contradicts model.run_id"),
+    "two inputs": ({"train": {"path": "x", "ratings_version": 1}}, r"^train.ratings_version: contradicts train.path"),
+    "pairs without a path": ({"predict": {"mode": "pairs"}}, r"^predict.pairs: give the path"),
+    "a path without pairs": ({"predict": {"pairs": "x"}}, r"^predict.pairs: give the path"),
+    "n with pairs": (
+        {"predict": {"mode": "pairs", "pairs": "x", "n": 3}},
+        r"^predict.n.*contradict predict.mode pairs",
+    ),
+    "clip of a ranking": ({"predict": {"clip": True}}, r"^predict.clip: contradicts predict.mode top_n"),
+    "relevant without k": ({"evaluate": {"relevant": 3}}, r"^evaluate.relevant: only allowed with evaluate.k"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_line_with_the_key_and_the_allowed_values(name):
+    change, message = BAD[name]
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(merged(change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        (None, [], r"--config .*job.yaml: cannot be read \(No such file"),
+        ("a: [1", [], r"--config .*job.yaml: not valid YAML: "),
+        ("- a", [], "the configuration must be a mapping of sections, not list"),
+        ("store: {location: x}", ["als.rank"], "--set als.rank: give section.key=value, for example als.rank=64"),
+        ("store: {location: x}", ["als.rank=[1"], r"als.rank: '\[1' is not allowed; give a whole number"),
+        ("store: {location: x}", ["als=5"], "als: '5' is not allowed; give a mapping"),
+        ("store: {location: x}", ["als.a.b=5"], "als.a.b: unknown key"),
+    ],
+)
+def test_a_file_or_override_that_cannot_be_used(tmp_path, text, overrides, message):
+    path = tmp_path / "job.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_als_rule_is_a_parameter_of_the_estimator_and_the_other_way_round():
+    from mfspark import ALS
+
+    known = {param.name for param in ALS().params}
+    assert known - set(ALS_FIXED_COLUMNS) - {"filterSeen"} == set(ALS_RULES)
+
+
+def test_every_section_has_a_rule_for_every_key():
+    assert set(SECTIONS) | {"als", "run_id"} == {field.name for field in dataclasses.fields(config.Config)}
+    for section in SECTIONS.values():
+        for field in dataclasses.fields(section):
+            assert field.metadata["rule"].allowed()

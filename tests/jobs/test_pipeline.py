@@ -1,0 +1,222 @@
+"""The jobs end to end on one store: what they write, what the next one reads, and what a repeated run changes."""
+
+from dataclasses import replace
+
+import pytest
+from pyspark.sql import functions as F
+
+from mfspark.config import parse
+from mfspark.data import SyntheticSpec
+from mfspark.errors import DataError, ParameterError, StoreError
+from mfspark.pipeline import evaluate, ingest, predict, train
+from mfspark.pipeline.command import summary
+from mfspark.pipeline.ingesting import extend_stored_ids
+from mfspark.store import Registry, tables
+
+SIZES = {"n_users": 300, "n_items": 120, "n_ratings": 9_000}
+ALS = {"rank": 4, "maxIter": 3, "seed": 1, "userBias": True, "itemBias": True, "center": True}
+GOOD = ["ann::1::5", "ann::2::3", "bob::1::4", "bob::3::1", "cyd::2::2", "cyd::3::5"]
+
+
+def configuration(location, **sections):
+    raw = {"store": {"location": str(location)}, "quality": {"min_rating": 1, "max_rating": 5}, "als": ALS}
+    return parse(raw | sections)
+
+
+def read(spark, config, name):
+    return tables.read(spark, f"{config.store.location}/{name}")
+
+
+@pytest.fixture(scope="module")
+def done(spark, tmp_path_factory):
+    """A store after ingest, train, evaluate and predict under one run id: the configuration and the reports."""
+    synthetic = {"format": "synthetic", "seed": 5, "options": SIZES}
+    config = configuration(tmp_path_factory.mktemp("store"), source=synthetic, evaluate={"k": 5})
+    return config, [job(spark, config, "run-1") for job in (ingest, train, evaluate, predict)]
+
+
+def text_config(tmp_path, lines, **sections):
+    path = tmp_path / "ratings.dat"
+    path.write_text("\n".join(lines) + "\n")
+    source = {"path": str(path), "format": "movielens", "id_type": "string", "header": False} | sections.pop("source", {})
+    return configuration(tmp_path / "store", source=source, **sections)
+
+
+def test_ingest_reports_what_it_wrote(spark, done):
+    config, (report, *_) = done
+    assert (report.rows_in, report.accepted, report.rejected) == (9_000, 9_000, 0)
+    assert (report.users, report.items) == (300, 120)
+    ratings = read(spark, config, "ratings")
+    assert ratings.columns == ["user", "item", "rating", "timestamp", "run_id"]
+    assert ratings.count() == 9_000
+    assert sorted(row["index"] for row in read(spark, config, "item_ids").collect()) == list(range(120))
+    logged = read(spark, config, "ingest_log").collect()
+    assert [(row["run_id"], row["rows_in"], row["ratings_version"]) for row in logged] == [("run-1", 9_000, 0)]
+
+
+def test_train_publishes_the_model_and_its_loss(done, spark):
+    config, (_, report, *_) = done
+    losses = [row["loss"] for row in report.history]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == 3
+    model = Registry(spark, config.store.location).get(run_id="run-1")
+    assert (model.version, model.metrics["loss"]) == (1, losses[-1])
+    assert model.parameters["training"]["ratings_version"] == 0
+    assert model.parameters["training"]["split"]["fraction"] == 0.1
+
+
+def test_evaluate_compares_with_baselines_and_the_noise_floor(spark, done):
+    config, (_, trained, report, _) = done
+    assert report.model.rmse < report.bias_only.rmse < report.mean_only.rmse
+    assert SyntheticSpec.netflix(**SIZES).noise > report.noise_floor * 0.8
+    assert report.noise_floor < report.model.rmse
+    assert report.model.rmse == pytest.approx(trained.history[-1]["validationRMSE"], abs=0.02)
+    assert set(report.ranking) >= {"precisionAtK", "ndcgAtK", "areaUnderROC"}
+    stored = {row["metric"]: row["value"] for row in read(spark, config, "metrics").collect()}
+    assert stored == pytest.approx(report.metrics())
+
+
+def test_the_summary_names_counts_losses_baselines_and_tables(done):
+    _, reports = done
+    text = "\n".join(summary("run-1", reports))
+    for part in ("9,000 in = 9,000 accepted + 0 rejected", "users        300", "items        120", "noise floor"):
+        assert part in text
+    for part in ("mean-only baseline", "bias-only baseline", "/ratings", "/user_factors", "/models", "/metrics"):
+        assert part in text
+    assert text.count("/ratings\n") == 1
+
+
+def test_predict_recommends_unseen_items_to_every_user(spark, done):
+    config, (*_, report) = done
+    rows = read(spark, config, "recommendations")
+    assert report.rows == rows.count() == 300 * 10
+    assert sorted(rows.columns) == ["item", "model_version", "prediction", "rank", "run_id", "user"]
+    best = rows.where("user = 1").orderBy("rank").collect()
+    assert [row["rank"] for row in best] == list(range(1, 11))
+    assert [row["prediction"] for row in best] == sorted((row["prediction"] for row in best), reverse=True)
+    # An item of the list may be in the ratings only as a held-out row.
+    seen = rows.join(read(spark, config, "ratings"), ["user", "item"]).count()
+    assert 0 < seen < 0.1 * 9_000
+
+
+def test_repeating_the_run_changes_no_count(spark, done):
+    config, _ = done
+    names = ("ratings", "quarantine", "user_ids", "item_ids", "ingest_log", "user_factors", "models", "metrics")
+    before = {name: read(spark, config, name).count() for name in names}
+    ids = sorted(read(spark, config, "user_ids").collect())
+    for job in (ingest, train, evaluate):
+        job(spark, config, "run-1")
+    assert {name: read(spark, config, name).count() for name in names} == before
+    assert sorted(read(spark, config, "user_ids").collect()) == ids
+    assert [model.version for model in Registry(spark, config.store.location).list()] == [1]
+
+
+@pytest.mark.parametrize("kind", ["csv", "table"])
+def test_predict_answers_given_pairs(spark, done, tmp_path, kind):
+    config, _ = done
+    path = str(tmp_path / f"pairs.{kind}")
+    if kind == "csv":
+        (tmp_path / "pairs.csv").write_text("user,item\n1,2\n3,4\n999999,1\n")
+    else:
+        tables.overwrite(spark.createDataFrame([(1, 2), (3, 4), (999999, 1)], "user long, item long"), path)
+    chosen = replace(config, predict=replace(config.predict, mode="pairs", pairs=path))
+    report = predict(spark, chosen, f"pairs-{kind}")
+    rows = read(spark, config, "predictions").where(F.col("run_id") == f"pairs-{kind}").collect()
+    found = {(row["user"], row["item"]): row["prediction"] for row in rows}
+    assert report.rows == 3
+    assert found[(999999, 1)] is None
+    assert all(1 <= found[pair] <= 5 for pair in [(1, 2), (3, 4)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,thing\n1,2\n", "no column 'item'; the columns are user, thing"),
+        ("user,item\nann,2\n1,\n", "column 'user' has 1 values that are null or no bigint"),
+        (None, "is no table, Parquet folder or csv file"),
+    ],
+)
+def test_pairs_that_cannot_be_used(spark, done, tmp_path, text, message):
+    config, _ = done
+    path = tmp_path / "pairs.csv"
+    if text:
+        path.write_text(text)
+    chosen = replace(config, predict=replace(config.predict, mode="pairs", pairs=str(path)))
+    with pytest.raises(DataError, match=message):
+        predict(spark, chosen, "bad-pairs")
+
+
+def test_rejected_rows_are_in_the_quarantine_with_their_reason(spark, tmp_path):
+    config = text_config(tmp_path, [*GOOD, "dan::1::9", "::1::3", "eve::2::x", "ann::1::5"])
+    report = ingest(spark, config, "run-1")
+    assert (report.rows_in, report.accepted, report.rejected) == (10, 6, 4)
+    rows = read(spark, config, "quarantine").collect()
+    assert sorted((row["raw"], row["run_id"]) for row in rows) == [
+        ("::1::3", "run-1"), ("ann::1::5", "run-1"), ("dan::1::9", "run-1"), ("eve::2::x", "run-1"),
+    ]  # fmt: skip
+    assert sum(report.reasons.values()) == 4
+    assert all(row["reason"] in report.reasons for row in rows)
+
+
+def test_appended_runs_add_up_once_and_keep_old_indices(spark, tmp_path):
+    config = text_config(tmp_path, GOOD, source={"mode": "append"}, split={"method": "none"})
+    ingest(spark, config, "day-1")
+    ref_ids = {row["id"]: row["index"] for row in read(spark, config, "user_ids").collect()}
+    # ann rates item 1 again; aaa would come first if ids were numbered anew.
+    later = text_config(tmp_path, ["aaa::1::4", "ann::1::1"], source={"mode": "append"}, split={"method": "none"})
+    for _ in range(2):
+        report = ingest(spark, later, "day-2")
+    assert read(spark, config, "ratings").count() == 8
+    assert (report.users, report.items) == (2, 1)
+    comp_ids = {row["id"]: row["index"] for row in read(spark, config, "user_ids").collect()}
+    assert comp_ids == ref_ids | {"aaa": 3}
+    trained = train(spark, later, "day-2")
+    assert trained.history[-1]["validationRMSE"] is None
+    # The pair of ann and 1 counts once.
+    model = Registry(spark, config.store.location).get()
+    assert model.parameters["training"]["ratings_version"] == 2
+    assert Registry(spark, config.store.location).read(model, "user_ids").count() == 4
+    with pytest.raises(DataError, match="version 1 was trained without a hold-out"):
+        evaluate(spark, later, "day-2")
+
+
+def test_train_reads_a_path_without_ingest(spark, tmp_path):
+    lines = [f"u{user}::{item}::{1 + (user * item) % 5}" for user in range(20) for item in range(8)]
+    config = text_config(tmp_path, [*lines, "broken"], split={"fraction": 0.2})
+    config = replace(config, train=replace(config.train, path=config.source.path))
+    train(spark, config, "direct")
+    assert [row["raw"] for row in read(spark, config, "quarantine").collect()] == ["broken"]
+    report = evaluate(spark, config, "direct")
+    assert report.model.predicted > 0
+    assert report.noise_floor is None
+
+
+def test_ids_extended_by_another_writer_in_between_are_numbered_once(spark, tmp_path, monkeypatch):
+    address = str(tmp_path / "user_ids")
+    ratings = spark.createDataFrame([("b", 1), ("c", 1)], "user string, item int")
+    other = spark.createDataFrame([("a", 0), ("c", 1)], "id string, index long")
+    append, calls = tables.append_if_unchanged, []
+
+    def after_another(df, where, version):
+        if not calls:
+            assert append(other, where, version)
+        calls.append(version)
+        return append(df, where, version)
+
+    monkeypatch.setattr(tables, "append_if_unchanged", after_another)
+    extend_stored_ids(spark, ratings, "user", address)
+    comp = sorted((row["id"], row["index"]) for row in tables.read(spark, address).collect())
+    assert comp == [("a", 0), ("b", 2), ("c", 1)]
+    assert len(calls) == 2
+
+
+def test_settings_the_estimator_refuses(spark, done):
+    config, _ = done
+    with pytest.raises(ParameterError, match="nonnegative cannot be combined with userBias"):
+        train(spark, replace(config, als={"nonnegative": True, "userBias": True}), "refused")
+
+
+def test_a_ratings_version_that_does_not_exist(spark, done):
+    config, _ = done
+    with pytest.raises(StoreError, match="ratings at version 99"):
+        train(spark, replace(config, train=replace(config.train, ratings_version=99)), "refused")
