@@ -63,12 +63,22 @@ echo "installing the pinned packages (conf/constraints.txt)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e '.[test,notebook]'
 rm -f "$busy"
 
-code=0
-"$venv/bin/python" -m mfspark.session || code=$?
+# Spark's resolver is talkative: its output is shown only when it fails for another reason than a missing Java.
+log=$venv/session.log
+resolve() {
+    code=0
+    "$venv/bin/python" -m mfspark.session 2>"$log" || code=$?
+}
+echo "finding Java and the Delta JARs"
+resolve
+if [ "$code" = 2 ] && apt_install openjdk-17-jre-headless; then
+    resolve
+fi
 if [ "$code" = 2 ]; then
-    apt_install openjdk-17-jre-headless || exit 2
-    "$venv/bin/python" -m mfspark.session
+    grep '^mfspark' "$log" >&2 || cat "$log" >&2
+    exit 2
 elif [ "$code" != 0 ]; then
-    exit "$code"
+    cat "$log" >&2
+    fail "the Delta JARs could not be resolved (see above); run make setup again"
 fi
 touch "$stamp"

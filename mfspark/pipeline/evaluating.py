@@ -12,7 +12,7 @@ from mfspark.config import Config
 from mfspark.errors import DataError
 from mfspark.evaluation import RatingMetrics, bias_baseline, mean_baseline, ranking_metrics, rating_metrics
 from mfspark.pipeline.predicting import load_model
-from mfspark.pipeline.ratings import HOLDOUT, materialised, rating_range, recorded_ratings, with_holdout
+from mfspark.pipeline.ratings import HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, Registry, tables
 
 
@@ -58,16 +58,21 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
     DataError
         The model was trained without a hold-out.
     """
+    with keeping() as keep:
+        return _evaluate(spark, config, run_id, keep)
+
+
+def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> EvaluateReport:
     version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
     record = version.parameters["training"]
     if record["split"]["method"] == "none":
         raise DataError(
             f"model version {version.version} was trained without a hold-out: train with split.method random"
         )
-    ratings = with_holdout(spark, recorded_ratings(spark, config, record), record["split"])
+    ratings = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
     train, holdout = ratings.where(f"NOT {HOLDOUT}"), ratings.where(HOLDOUT).select("user", "item", "rating")
     model = load_model(spark, config, version)
-    predicted = materialised(_all_predictions(model, train, holdout, config))
+    predicted = keep(_all_predictions(model, train, holdout, config))
     clip = rating_range(config, config.evaluate.clip)
     found = {name: rating_metrics(predicted, "rating", name, clip) for name in ("prediction", "mean_only", "bias_only")}
     address = Location(config.store.location).table("metrics")

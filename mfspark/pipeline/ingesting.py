@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from mfspark.config import Config
 from mfspark.data import Checked, extend_ids
 from mfspark.errors import StoreError
-from mfspark.pipeline.ratings import noise_floor_of, read_checked
+from mfspark.pipeline.ratings import Keep, keeping, noise_floor_of, read_checked
 from mfspark.store import Location, tables
 
 INGEST_LOG = (
@@ -64,22 +64,29 @@ def ingest(spark: SparkSession, config: Config, run_id: str) -> IngestReport:
     StoreError
         A column's type differs from the stored table's.
     """
+    with keeping() as keep:
+        return _ingest(spark, config, run_id, keep)
+
+
+def _ingest(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> IngestReport:
     started = datetime.now(UTC)
     location = Location(config.store.location)
-    rows_in, checked = read_checked(spark, config)
+    rows_in, checked = read_checked(spark, config, keep)
     _write_ratings(checked.accepted.withColumn("run_id", F.lit(run_id)), location.table("ratings"), config, run_id)
     version = tables.current_version(spark, location.table("ratings"))
     rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
     tables.replace_slice(rejected, location.table("quarantine"), "run_id", run_id)
     own = tables.read(spark, location.table("ratings"), version).where(F.col("run_id") == run_id)
     for side in ("user", "item"):
-        extend_stored_ids(spark, own, side, location.table(f"{side}_ids"))
+        extend_stored_ids(spark, own, side, location.table(f"{side}_ids"), keep)
     report = _report(run_id, config, rows_in, checked, own, version)
     _log(spark, report, location.table("ingest_log"), started)
     return report
 
 
-def extend_stored_ids(spark: SparkSession, ratings: DataFrame, side: str, address: str) -> None:
+def extend_stored_ids(
+    spark: SparkSession, ratings: DataFrame, side: str, address: str, keep: Keep | None = None
+) -> None:
     """Add the new ids of one side to its id table; known ids keep their index, whoever writes at the same time."""
     id_type = ratings.schema[side].dataType.simpleString()
     tables.create(spark, address, {"id": id_type, "index": "bigint"})
@@ -88,7 +95,7 @@ def extend_stored_ids(spark: SparkSession, ratings: DataFrame, side: str, addres
         existing = tables.read(spark, address, version)
         last = existing.agg(F.max("index")).first()
         following = 0 if last is None or last[0] is None else last[0] + 1
-        new = extend_ids(existing, ratings, side).where(F.col("index") >= following)
+        new = extend_ids(existing, ratings, side, materialise=keep).where(F.col("index") >= following)
         if tables.append_if_unchanged(new, address, version):
             return
     raise StoreError(f"the id table {address} could not be extended: other writers came first {ID_ATTEMPTS} times")

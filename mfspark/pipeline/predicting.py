@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 import mfspark
 from mfspark.config import Config
 from mfspark.errors import DataError, StoreError
-from mfspark.pipeline.ratings import HOLDOUT, rating_range, recorded_ratings, with_holdout
+from mfspark.pipeline.ratings import HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, ModelVersion, Registry, tables
 from mfspark.store.tables import one_line
 
@@ -43,10 +43,15 @@ def predict(spark: SparkSession, config: Config, run_id: str) -> PredictReport:
     DataError
         The pairs cannot be read, lack a column, or have ids that are not of the model's type.
     """
+    with keeping() as keep:
+        return _predict(spark, config, run_id, keep)
+
+
+def _predict(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> PredictReport:
     version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
     model = load_model(spark, config, version)
     if config.predict.mode == "top_n":
-        name, rows = "recommendations", _top_n(model, config.predict.n, _seen(spark, config, version))
+        name, rows = "recommendations", _top_n(model, config.predict.n, _seen(spark, config, version, keep))
     else:
         name, rows = "predictions", _for_pairs(spark, config, model)
     address = Location(config.store.location).table(name)
@@ -63,12 +68,12 @@ def load_model(spark: SparkSession, config: Config, version: ModelVersion) -> An
     return mfspark.FactorizationModel.fromTables(model_tables, version.parameters["model"])
 
 
-def _seen(spark: SparkSession, config: Config, version: ModelVersion) -> DataFrame | None:
+def _seen(spark: SparkSession, config: Config, version: ModelVersion, keep: Keep) -> DataFrame | None:
     """Return the pairs a model was trained on; None where they need not be left out."""
     if not config.predict.filter_seen:
         return None
     record = version.parameters["training"]
-    ratings = with_holdout(spark, recorded_ratings(spark, config, record), record["split"])
+    ratings = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
     return ratings.where(f"NOT {HOLDOUT}").select("user", "item")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -28,6 +29,8 @@ from mfspark.data import (
 )
 from mfspark.store import Location, tables
 
+Keep = Callable[[DataFrame], DataFrame]
+
 HOLDOUT = "validation"
 _NETFLIX_ARGUMENTS = ("scale", "seed", "rank", "noise", "n_users", "n_items", "n_ratings")
 
@@ -51,7 +54,7 @@ def noise_floor_of(config: SourceConfig) -> float | None:
     return noise_floor(**_synthetic_arguments(config))
 
 
-def read_checked(spark: SparkSession, config: Config, path: str | None = None) -> tuple[int, Checked]:
+def read_checked(spark: SparkSession, config: Config, keep: Keep, path: str | None = None) -> tuple[int, Checked]:
     """Read the source (or another path, in the way the source is read), check every row and reconcile the counts.
 
     Returns
@@ -67,7 +70,7 @@ def read_checked(spark: SparkSession, config: Config, path: str | None = None) -
     source_config = config.source if path is None else replace(config.source, path=path)
     ratings = read_ratings(spark, source_of(source_config))
     quality = config.quality
-    checked = check(ratings, Rules(quality.min_rating, quality.max_rating, quality.duplicates), materialised)
+    checked = check(ratings, Rules(quality.min_rating, quality.max_rating, quality.duplicates), keep)
     if source_config.format == "synthetic":
         rows_in = SyntheticSpec.netflix(**_synthetic_arguments(source_config)).n_ratings
     else:
@@ -76,12 +79,26 @@ def read_checked(spark: SparkSession, config: Config, path: str | None = None) -
     return rows_in, checked
 
 
-def materialised(df: DataFrame) -> DataFrame:
-    """Return the rows kept in memory or on the workers' disks, where the platform allows it (serverless does not)."""
+@contextmanager
+def keeping() -> Iterator[Keep]:
+    """Give a function that keeps rows in memory or on the workers' disks until the block ends.
+
+    Where the platform allows no such thing (serverless), the function returns the rows as they are.
+    """
+    kept: list[DataFrame] = []
+
+    def keep(df: DataFrame) -> DataFrame:
+        try:
+            kept.append(df.persist())
+        except PySparkException:
+            return df
+        return kept[-1]
+
     try:
-        return df.persist()
-    except PySparkException:
-        return df
+        yield keep
+    finally:
+        for df in kept:
+            df.unpersist()
 
 
 def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:
@@ -102,16 +119,16 @@ def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:
     return {"ratings": address, "ratings_version": version, "split": split}
 
 
-def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, Any]) -> DataFrame:
+def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, Any], keep: Keep) -> DataFrame:
     """Return the accepted ratings of a training record: user, item, rating, timestamp[, weight]."""
     if "path" in record:
-        return read_checked(spark, config, record["path"])[1].accepted
+        return read_checked(spark, config, keep, record["path"])[1].accepted
     rows = tables.read(spark, record["ratings"], record["ratings_version"])
     if rows.select("run_id").distinct().limit(2).count() < 2:
         return rows.drop("run_id")
     # Appended runs may rate a pair again: the policy for duplicates holds across runs as within one.
     again = rows.withColumn("raw", F.col("run_id")).withColumn("error", F.lit(None).cast("string"))
-    return check(again.drop("run_id"), Rules(duplicates=config.quality.duplicates)).accepted
+    return check(again.drop("run_id"), Rules(duplicates=config.quality.duplicates), keep).accepted
 
 
 def with_holdout(spark: SparkSession, ratings: DataFrame, split: Mapping[str, Any]) -> DataFrame:

@@ -11,7 +11,15 @@ from pyspark.sql import functions as F
 import mfspark
 from mfspark.config import Config
 from mfspark.errors import ConfigError
-from mfspark.pipeline.ratings import HOLDOUT, read_checked, recorded_ratings, training_record, with_holdout
+from mfspark.pipeline.ratings import (
+    HOLDOUT,
+    Keep,
+    keeping,
+    read_checked,
+    recorded_ratings,
+    training_record,
+    with_holdout,
+)
 from mfspark.store import Location, Registry, tables
 from mfspark.store.schemas import MODEL_TABLES
 
@@ -54,9 +62,11 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         Training diverged.
     """
     record = training_record(spark, config)
-    ratings = _quarantined(spark, config, run_id) if "path" in record else recorded_ratings(spark, config, record)
-    marked = with_holdout(spark, ratings, record["split"])
-    model = estimator_of(config, marked).fit(marked)
+    with keeping() as keep:
+        direct = "path" in record
+        read = _quarantined(spark, config, run_id, keep) if direct else recorded_ratings(spark, config, record, keep)
+        marked = with_holdout(spark, read, record["split"])
+        model = estimator_of(config, marked).fit(marked)
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
     parameters = {"model": model.parameters(), "training": record}
@@ -79,8 +89,8 @@ def estimator_of(config: Config, ratings: DataFrame) -> Any:
         raise ConfigError(f"als: {error}") from error
 
 
-def _quarantined(spark: SparkSession, config: Config, run_id: str) -> DataFrame:
-    _, checked = read_checked(spark, config, config.train.path)
+def _quarantined(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> DataFrame:
+    _, checked = read_checked(spark, config, keep, config.train.path)
     if checked.rejected_count:
         rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
         tables.replace_slice(rejected, Location(config.store.location).table("quarantine"), "run_id", run_id)
