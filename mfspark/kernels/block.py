@@ -13,7 +13,7 @@ from mfspark.kernels.half_step import SOLVERS, STATISTICS, half_step, held_out, 
 from mfspark.kernels.simd import PANEL
 
 EMPTY = np.empty(0, np.float32)
-WARM_SOLVERS = ("cg", "subspace", "descent")
+WARM_SOLVERS = ("cg", "subspace", "descent", "coordinate")
 RATINGS_AT_ONCE = 4_000_000  # how many ratings are expanded from codes to floats at a time
 
 
@@ -34,7 +34,7 @@ class Settings:
     exponent : float
         nu of the count scaling.
     solver, steps, size
-        A key of SOLVERS or "auto", the CG steps or descent sweeps, the subspace size.
+        A key of SOLVERS or "auto", the CG steps or the sweeps over coordinates, the subspace size.
     nonnegative : bool
         Factors >= 0.
     dtype : str
@@ -74,7 +74,7 @@ class Settings:
     @property
     def method(self) -> str:
         """The solver in use: descent under constraints, or what "auto" stands for."""
-        if self.nonnegative or any(self.l1):
+        if (self.nonnegative or any(self.l1)) and self.solver != "coordinate":
             return "descent"
         return "dual" if self.solver == "auto" else self.solver
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from mfspark.kernels.coordinate import coordinates
 from mfspark.kernels.row_solvers import (
     UNSOLVED,
     conjugate_gradients,
@@ -25,8 +26,8 @@ from mfspark.kernels.row_solvers import (
 )
 from mfspark.kernels.simd import PANEL, dot_rows
 
-SOLVERS = {"cholesky": 0, "dual": 1, "cg": 2, "subspace": 3, "descent": 4}
-CHOLESKY, DUAL, CG, SUBSPACE, DESCENT = SOLVERS.values()
+SOLVERS = {"cholesky": 0, "dual": 1, "cg": 2, "subspace": 3, "descent": 4, "coordinate": 5}
+CHOLESKY, DUAL, CG, SUBSPACE, DESCENT, COORDINATE = SOLVERS.values()
 # The entries of the statistics that ``half_step`` adds up.
 STATISTICS = ("fit", "regularisation", "residual", "weight", "jittered", "unsolved", "valid_squares", "valid_rows")
 FIT, REGULARISATION, RESIDUAL, WEIGHT, JITTERED, UNSOLVED_ROWS, VALID_SQUARES, VALID_ROWS = range(8)
@@ -64,7 +65,7 @@ def half_step(  # type: ignore[no-untyped-def]
     solver, steps, size : int
         One of SOLVERS; the CG steps or coordinate sweeps; the subspace's size.
     nonnegative : bool
-        Solve under X >= 0 (solver "descent" only).
+        Solve under X >= 0 (solvers "descent" and "coordinate" only).
     X : float array (rows, k)
         The start, replaced by the solution; rows without ratings become 0 (or the minimum of the base form, also 0).
 
@@ -101,6 +102,8 @@ def half_step(  # type: ignore[no-untyped-def]
             used = subspace(indices, a, first, last, F, base, ridge, rank, b, size, x)
         elif solver == DESCENT:
             used = descent(indices, a, first, last, F, base, ridge, rank, b, l1[r], nonnegative, steps, H, W, A, x)
+        elif solver == COORDINATE:
+            used = coordinates(indices, a, first, last, F, base, ridge, rank, b, l1[r], nonnegative, steps, x)
         else:
             used = UNSOLVED
             if solver == DUAL and not implicit and positive and ridge > 0 and 4 * (last - first) <= 3 * rank:
