@@ -93,7 +93,7 @@ def row_weights(blocks: DataFrame, layout: Layout, profile: Profile) -> list[NDA
     own = replace(layout, bounds=(bounds, bounds))
 
     def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch, row, number in _blocks(batches, bounds):
+        for batch, row, number in owned_blocks(batches, bounds):
             block = read_block(batch, row, name, own)
             rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
             sums = (np.bincount(at, block.weights, n) for at, n in ((rows, block.rows), (block.indices, others)))
@@ -107,7 +107,9 @@ def row_weights(blocks: DataFrame, layout: Layout, profile: Profile) -> list[NDA
     return weights
 
 
-def _blocks(batches: Iterator[pa.RecordBatch], bounds: NDArray[np.int64]) -> Iterator[tuple[pa.RecordBatch, int, int]]:
+def owned_blocks(
+    batches: Iterator[pa.RecordBatch], bounds: NDArray[np.int64]
+) -> Iterator[tuple[pa.RecordBatch, int, int]]:
     """Yield batch, row and number of every block of a side (the frame may have more rows than a side has blocks)."""
     for batch in batches:
         for row in range(batch.num_rows):
@@ -177,7 +179,7 @@ class Pass:
 
         def derive(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
             (X, Y), intercept = data
-            for batch, row, number in _blocks(batches, bounds):
+            for batch, row, number in owned_blocks(batches, bounds):
                 block, part = read_block(batch, row, name, own), slice(bounds[number], bounds[number + 1])
                 dX, dY, statistics = gradient_block(
                     block, X[part], Y, settings, get_loss(loss), intercept, batch_of, int(bounds[number]), limits,

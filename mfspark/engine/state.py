@@ -32,6 +32,8 @@ class Fitted:
         The range to which predictions are clipped.
     loss : str
         The loss it was fitted with, a key of ``losses.LOSSES``: its response turns a score into a prediction.
+    folds : bool
+        Whether a row solves ALS's equations for ``settings``, so that new ids can be folded in.
     """
 
     settings: Settings
@@ -40,6 +42,7 @@ class Fitted:
     intercept: float = 0.0
     limits: tuple[float, float] = (-np.inf, np.inf)
     loss: str = "squared"
+    folds: bool = True
 
     @property
     def rank(self) -> int:

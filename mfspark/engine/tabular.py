@@ -72,6 +72,7 @@ def parameters(fitted: Fitted, kinds: tuple[T.DataType, T.DataType]) -> dict[str
         "settings": asdict(fitted.settings),
         "intercept": float(fitted.intercept),
         "loss": fitted.loss,
+        "folds": fitted.folds,
         "limits": [None if not np.isfinite(limit) else float(limit) for limit in fitted.limits],
         "id_types": [kind.simpleString() for kind in kinds],
     }
@@ -93,7 +94,8 @@ def from_tables(
         ids.append(found)
         sides.append(array)
     loss = parameters.get("loss", "squared")
-    fitted = Fitted(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits, loss)
+    folds = parameters.get("folds", True)
+    fitted = Fitted(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits, loss, folds)
     return fitted, (kinds[0], kinds[1])
 
 
