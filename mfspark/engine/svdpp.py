@@ -1,0 +1,211 @@
+"""Training of SVD++ on the frame of blocks: every block of users runs SGD, the items' moves are put together.
+
+An iteration is one pass over the blocks. A task gets all items (q, y, b) and its users (p, b) as they are at the start
+of the iteration, measures the objective and the held-out errors there, visits its ratings once, and sends back its
+users and its own version of the items. The driver combines the versions of an item by how much of the way to its
+optimum each task can have gone with its number of ratings (``combine``): with few ratings the tasks' moves add up as in
+one long pass, with many they are averaged (parameter mixing, McDonald, Hall, Mann 2010), since each of them has gone
+the whole way.
+
+What travels per iteration: the items out to and back from every block. Spark serves this while the items fit a task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout, read_block
+from mfspark.engine.carriers import carry
+from mfspark.engine.fitting import Iteration, Schedule
+from mfspark.engine.ratings import SIDES
+from mfspark.errors import TrainingError
+from mfspark.kernels.block import Block
+from mfspark.kernels.svdpp import STATISTICS, epoch, measure, whole_users
+
+_SCHEMA = "block int, users binary, items binary, implicit binary, counts binary, statistics array<double>"
+_KINDS = (pa.int32(), *[pa.binary()] * 4, pa.list_(pa.float64()))
+_NAMES = ("block", "users", "items", "implicit", "counts", "statistics")
+CURVATURE = 0.5  # the squared length of a user's factors in one direction, roughly; see ``combine``
+
+
+@dataclass
+class State:
+    """Users (n x (k + 1): p and bias), items (m x (k + 1): q and bias), implicit item factors (m x k), the mean."""
+
+    users: NDArray[np.float32]
+    items: NDArray[np.float32]
+    implicit: NDArray[np.float32]
+    mean: float
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The step eta of iteration t is ``step * exp(-decay t)``; ``lambdas`` are in the order of the kernel's LAMBDAS."""
+
+    step: float
+    decay: float
+    lambdas: tuple[float, float, float, float]
+    seed: int
+
+
+def start(sizes: tuple[int, int], rank: int, mean: float, seed: int, std: float) -> State:
+    """Draw p and q from N(0, std^2 / rank); biases and y start at 0."""
+    generator = np.random.default_rng(seed)
+    sides = []
+    for n in sizes:
+        array = np.zeros((n, rank + 1), np.float32)
+        array[:, :rank] = generator.standard_normal((n, rank), np.float32) * (std / np.sqrt(rank))
+        sides.append(array)
+    return State(sides[0], sides[1], np.zeros((sizes[1], rank), np.float32), mean)
+
+
+def train(
+    blocks: DataFrame, layout: Layout, state: State, descent: Descent, schedule: Schedule, carrier: str = "auto"
+) -> list[Iteration]:
+    """Run SGD from a start, replacing ``state``; at the end its users are p_u + |N(u)|^-1/2 sum y_j.
+
+    Each iteration's loss is exact for the state at its end: the next pass over the blocks measures it before it moves
+    anything.
+    """
+    history: list[Iteration] = []
+    seconds = 0.0
+    for iteration in range(schedule.iterations + 1):
+        began = time.perf_counter()
+        last = iteration == schedule.iterations
+        step = 0.0 if last else descent.step * float(np.exp(-descent.decay * iteration))
+        before = replace(state)
+        statistics = _pass(blocks, layout, state, descent, step, iteration, schedule.limits, carrier)
+        if iteration:
+            history.append(_line(iteration, statistics, seconds))
+            if schedule.report is not None:
+                schedule.report(history[-1], schedule.iterations)
+            if not np.isfinite(history[-1].loss):
+                raise TrainingError(f"the loss is {history[-1].loss} after iteration {iteration}: lower stepSize")
+        if not last and _settled(history, schedule.tol):
+            state.users, state.items, state.implicit = before.users, before.items, before.implicit
+            _pass(blocks, layout, state, descent, 0.0, iteration, schedule.limits, carrier)
+            break
+        seconds = time.perf_counter() - began
+    return history
+
+
+def _settled(history: list[Iteration], tol: float) -> bool:
+    return tol > 0 and len(history) > 1 and history[-2].loss - history[-1].loss < tol * abs(history[-2].loss)
+
+
+def _pass(
+    blocks: DataFrame,
+    layout: Layout,
+    state: State,
+    descent: Descent,
+    step: float,
+    iteration: int,
+    limits: tuple[float, float],
+    carrier: str,
+) -> NDArray[np.float64]:
+    """Measure at the state and move it by one epoch, or with step 0 make its users whole; return the statistics."""
+    bounds, side = layout.bounds[0], SIDES[0]
+    own = replace(layout, bounds=(bounds, bounds))
+    columns = [name for name in blocks.columns if name == "block" or name.startswith(f"{side}_")]
+
+    def visit(batches: Iterator[pa.RecordBatch], data: State) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in range(batch.num_rows):
+                number = batch.column("block")[row].as_py()
+                if number + 1 >= len(bounds):
+                    continue
+                users = data.users[bounds[number] : bounds[number + 1]]
+                seed = np.random.SeedSequence((descent.seed % 2**64, iteration, number)).generate_state(1, np.uint64)[0]
+                cells = (number, *_visit(read_block(batch, row, side, own), users, data, descent, step, seed, limits))
+                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _KINDS, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, list(_NAMES))
+
+    frame, release = carry(blocks.select(columns), replace(state), visit, _SCHEMA, packed=True, carrier=carrier)
+    found = sorted(frame.toArrow().to_pylist(), key=lambda row: row["block"])  # floating sums depend on their order
+    release()
+    users = np.zeros_like(state.users)
+    for row in found:
+        part = users[bounds[row["block"]] : bounds[row["block"] + 1]]
+        part[:] = np.frombuffer(row["users"], np.float32).reshape(part.shape)
+    if step:
+        counts = np.array([np.frombuffer(row["counts"], np.int32) for row in found])
+        for name in ("items", "implicit"):
+            before = getattr(state, name)
+            versions = (np.frombuffer(row[name], np.float32).reshape(before.shape) for row in found)
+            setattr(state, name, combine(before, versions, counts, step))
+    state.users = users
+    return np.sum([row["statistics"] for row in found], axis=0)
+
+
+def _visit(
+    block: Block,
+    users: NDArray[np.float32],
+    data: State,
+    descent: Descent,
+    step: float,
+    seed: np.uint64,
+    limits: tuple[float, float],
+) -> tuple[bytes, bytes, bytes, bytes, list[float]]:
+    """Measure one block and run one epoch on it; return its users, items, implicit factors, counts, statistics."""
+    values = block.table[block.values] if block.table.size else block.values
+    lambdas, statistics = np.array(descent.lambdas), np.zeros(len(STATISTICS))
+    P, Q, Y = users.copy(), data.items, data.implicit
+    measure(
+        block.indptr, block.indices, values, block.held_indptr, block.held_indices, block.held_values, P, Q, Y,
+        data.mean, lambdas, *limits, statistics,
+    )  # fmt: skip
+    if not step:
+        whole_users(block.indptr, block.indices, users, Y, P)
+        return P.tobytes(), b"", b"", b"", statistics.tolist()
+    Q, Y = Q.copy(), Y.copy()
+    epoch(block.indptr, block.indices, values, P, Q, Y, data.mean, step, lambdas, seed)
+    counts = np.bincount(block.indices, minlength=len(Q)).astype(np.int32)
+    return P.tobytes(), Q.tobytes(), Y.tobytes(), counts.tobytes(), statistics.tolist()
+
+
+def combine(
+    before: NDArray[np.float32], versions: Iterator[NDArray[np.float32]], counts: NDArray[Any], step: float
+) -> NDArray[np.float32]:
+    """Put the blocks' versions of the items together.
+
+    SGD on c ratings of an item goes the share s(c) = 1 - exp(-step a c) of the way to the item's optimum, where a is
+    the curvature of one rating. The moves are added up and scaled by s(sum c) / sum s(c): 1 for rare items, whose
+    moves add up, and 1 / blocks for frequent ones, whose moves are averaged.
+
+    Parameters
+    ----------
+    before : array (m, k)
+        The items at the start of the iteration.
+    versions : iterator of arrays (m, k)
+        Each block's items at its end.
+    counts : int array (blocks, m)
+        The number of ratings of each item in each block.
+    step : float
+        eta.
+
+    Returns
+    -------
+    array (m, k)
+    """
+    share = 1 - np.exp(-step * CURVATURE * counts)
+    whole = 1 - np.exp(-step * CURVATURE * counts.sum(axis=0))
+    scale = (whole / np.maximum(share.sum(axis=0), 1e-30)).astype(np.float32)[:, None]
+    moved = np.zeros_like(before)
+    for version in versions:
+        moved += version - before
+    return before + scale * moved
+
+
+def _line(iteration: int, statistics: NDArray[Any], seconds: float) -> Iteration:
+    sums = dict(zip(STATISTICS, statistics.tolist(), strict=True))
+    rmse = float(np.sqrt(sums["valid_squares"] / sums["valid_rows"])) if sums["valid_rows"] else None
+    loss = sums["fit"] + sums["regularisation"]
+    return Iteration(iteration, loss, sums["fit"], sums["regularisation"], rmse, seconds)

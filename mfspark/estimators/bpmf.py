@@ -1,0 +1,164 @@
+"""Bayesian matrix factorization by Gibbs sampling: predictions averaged over samples, with their deviations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyspark.ml.param import TypeConverters
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout
+from mfspark.engine.deviations import add_deviations
+from mfspark.engine.fitting import Iteration, Schedule, initial_factors
+from mfspark.engine.progress import reporter
+from mfspark.engine.ratings import Profile
+from mfspark.engine.sampling import Chain, sample
+from mfspark.engine.state import Fitted
+from mfspark.errors import ParameterError
+from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.params import Settable, _param
+from mfspark.kernels.block import Settings
+from mfspark.model import FactorizationModel
+
+NOT_IN_BPMF = (
+    "regParam", "regParamUser", "regParamItem", "regExponent", "tol", "userBias", "itemBias", "nonnegative",
+)  # fmt: skip
+
+
+class BPMFParams(Settable):
+    """Parameters that the estimator and its model share."""
+
+    numSamples = _param("numSamples", "number of samples that are kept, > 0", TypeConverters.toInt)
+    ratingPrecision = _param(
+        "ratingPrecision", "alpha: 1 / variance of a rating around its score, > 0", TypeConverters.toFloat
+    )
+    deviationCol = _param(
+        "deviationCol", "column of predictive standard deviations; empty: none", TypeConverters.toString
+    )
+
+    def _set_bpmf_defaults(self) -> None:
+        self._setDefault(numSamples=20, ratingPrecision=2.0, deviationCol="")
+
+
+class BPMFModel(FactorizationModel, BPMFParams):
+    """The samples of a chain, side by side: an ordinary factorization of rank ``numSamples`` times that of a sample.
+
+    ``transform`` adds the mean prediction and, with ``deviationCol``, its standard deviation: about 95 % of ratings
+    lie within 1.96 of them around the prediction, where the model holds.
+    """
+
+    def __init__(self, fitted: Fitted | None = None) -> None:
+        super().__init__(fitted)
+        self._set_bpmf_defaults()
+
+    @classmethod
+    def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> BPMFModel:
+        model = super()._of(estimator, fitted, history, dataset)
+        assert isinstance(model, BPMFModel)
+        # The samples are a part of the model: they do not change with the defaults of a later version.
+        model._set(**{name: estimator.getOrDefault(name) for name in ("numSamples", "ratingPrecision")})
+        return model
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        predicted, name = super()._transform(dataset), self.getOrDefault("deviationCol")
+        if not name:
+            return predicted
+        pair = (self._id_column(dataset, 0), self._id_column(dataset, 1))
+        noise = 1 / self.getOrDefault("ratingPrecision")
+        return add_deviations(predicted, pair, name, self.fitted, self.getOrDefault("numSamples"), noise)
+
+    def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:  # noqa: ARG002
+        """Not available: a new user's samples need the priors of the chain, which the model does not keep."""
+        raise ParameterError("BPMF cannot fold in: fit again with the new ratings, or use ALS")
+
+    def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
+        """Not available, as ``foldInUsers``."""
+        return self.foldInUsers(ratings, ratingCol, weightCol)
+
+
+class BPMF(BlockEstimator, BPMFParams):
+    """Bayesian probabilistic matrix factorization (Salakhutdinov and Mnih 2008) by Gibbs sampling.
+
+    r ~ N(mean + u . v, 1 / alpha), u ~ N(mu_U, Lambda_U^-1), v ~ N(mu_V, Lambda_V^-1), and each (mu, Lambda) has a
+    Normal-Wishart prior with mu_0 = 0, beta_0 = 2, W_0 = I, nu_0 = rank. There is no regParam: the priors' precisions
+    are sampled with everything else. Predictions are means over the kept samples.
+
+    Parameters
+    ----------
+    rank : int, default 10
+        Number of factors of one sample; the model's ``rank`` is numSamples times that.
+    maxIter : int, default 60
+        Number of sweeps.
+    burnIn : int, default 20
+        Sweeps at the start from which no sample is kept.
+    numSamples : int, default 20
+        Number of samples kept of the sweeps after burnIn, evenly spread.
+    ratingPrecision : float, default 2
+        alpha; the paper's value for ratings from 1 to 5. A rating's weight multiplies it.
+    deviationCol : str, default ""
+        Where not empty, ``transform`` adds a column of that name: the standard deviation of a rating, from the samples'
+        spread and 1 / alpha.
+    clip : bool, default False
+        Clip predictions to the range of the training ratings.
+    initStd : float, default 0.3
+        The chain starts at N(0, initStd^2 / rank).
+    seed : int, default 0
+        The same seed and data give the same chain.
+
+    Examples
+    --------
+    >>> from mfspark import BPMF
+    >>> model = BPMF(rank=16, deviationCol="deviation", clip=True).fit(ratings)        # doctest: +SKIP
+    """
+
+    burnIn = _param("burnIn", "sweeps at the start that are forgotten, >= 0", TypeConverters.toInt)
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__()
+        self._set_fit_defaults()
+        self._set_bpmf_defaults()
+        self._setDefault(maxIter=60, burnIn=20, initStd=0.3, center=True)
+        self.setParams(**params)
+
+    def check(self) -> None:
+        """Raise ParameterError for a value that cannot take effect."""
+        super().check()
+        self.refuse(NOT_IN_BPMF, "does not exist in BPMF, which samples the priors: use ALS")
+        self.refuse(("center",), "is part of BPMF: leave it at True")
+        value = self.getOrDefault
+        if value("burnIn") < 0 or value("numSamples") < 1 or value("burnIn") + value("numSamples") > value("maxIter"):
+            raise ParameterError(
+                f"burnIn={value('burnIn')} and numSamples={value('numSamples')} need as many sweeps, but "
+                f"maxIter={value('maxIter')}: burnIn >= 0, numSamples >= 1, burnIn + numSamples <= maxIter"
+            )
+        if not 0 < value("ratingPrecision") < float("inf"):
+            raise ParameterError(f"ratingPrecision must be a finite number > 0, not {value('ratingPrecision')}")
+
+    def settings(self, found: Profile) -> Settings:  # noqa: ARG002
+        """Return the parameters of one sample as the kernels take them."""
+        return Settings(rank=self.getOrDefault("rank"), dtype=self.getOrDefault("precision"))
+
+    def _fit(self, dataset: DataFrame) -> BPMFModel:
+        plain = super()._fit(dataset)
+        return BPMFModel._of(self, plain.fitted, plain._history, dataset)
+
+    def _train(
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+    ) -> tuple[Fitted, list[Iteration]]:
+        value = self.getOrDefault
+        factors = initial_factors(found, settings, value("seed"), value("initStd"), signed=True)
+        factors.intercept = found.mean
+        chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
+        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
+        schedule = Schedule(value("maxIter"), 0.0, limits, reporter(self.optional("verbose")))
+        samples, history = sample(blocks, layout, factors, settings, chain, schedule, value("carrier"))
+        joined = Settings(rank=settings.rank * chain.samples, dtype=settings.dtype)
+        sides = []
+        for side in range(2):
+            features = samples.joined(side)
+            array = np.zeros((len(features), joined.padded), joined.dtype)
+            array[:, : joined.rank] = features
+            sides.append(array)
+        ids = (found.sides[0].ids, found.sides[1].ids)
+        return Fitted(joined, ids, (sides[0], sides[1]), factors.intercept, limits), history

@@ -1,0 +1,119 @@
+"""SVD++: factors, biases, and what the set of rated items tells of a user, by distributed SGD."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyspark.ml.param import TypeConverters
+from pyspark.ml.param.shared import HasStepSize
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout
+from mfspark.engine.fitting import Iteration, Schedule
+from mfspark.engine.progress import reporter
+from mfspark.engine.ratings import Profile
+from mfspark.engine.state import Fitted
+from mfspark.engine.svdpp import Descent, start, train
+from mfspark.errors import ParameterError
+from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.params import _param
+from mfspark.kernels.block import Settings
+
+
+class SVDPlusPlus(BlockEstimator, HasStepSize):
+    """SVD++ (Koren 2008, section 5), trained by stochastic gradient descent on blocks of users.
+
+    Predicts mean + b_u + b_i + q_i . (p_u + |N(u)|^-1/2 sum over j in N(u) of y_j), where N(u) are the items that the
+    user rated, and minimises
+
+        sum over the ratings of (r - prediction)^2 + lambda_B (b_u^2 + b_i^2) + lambda_U |p_u|^2 + lambda_V |q_i|^2
+                                + lambda_Y sum over j in N(u) of |y_j|^2
+
+    The fitted model is an ordinary ``FactorizationModel``: a user's factors are p_u with its implicit part added.
+    Users who come later can be folded in, but by ridge regression of their ratings on q (whose ridge lambda_U shrinks
+    the whole vector, not p_u alone): a training user's ratings do not give back exactly its factors.
+
+    Parameters
+    ----------
+    rank : int, default 10
+        Number of factors.
+    maxIter : int, default 20
+        Number of passes over the ratings.
+    stepSize : float, default 0.007
+        The first step eta.
+    stepDecay : float, default 0.03
+        In iteration t = 0, 1, ... the step is stepSize * exp(-stepDecay t).
+    regParam, regParamUser, regParamItem : float, default 0.02, regParam, regParam
+        lambda_U and lambda_V, per rating as above: a row's weight grows with its number of ratings.
+    regParamImplicit : float, default 0.002
+        lambda_Y. The sum above has |N(u)| terms for every one of a user's ratings, so that it should be much smaller
+        than the others.
+    regParamBias : float, default 0.01
+        lambda_B.
+    initStd : float, default 0.1
+        p and q start at N(0, initStd^2 / rank); y and the biases at 0.
+    tol : float, default 0
+        Stop when the loss falls by less than this share in an iteration; 0 never stops early.
+    clip : bool, default False
+        Clip predictions to the range of the training ratings.
+    seed : int, default 0
+        The same seed, data and number of blocks give the same factors.
+
+    Examples
+    --------
+    >>> from mfspark import SVDPlusPlus
+    >>> model = SVDPlusPlus(rank=20, maxIter=30, clip=True).fit(ratings)        # doctest: +SKIP
+    """
+
+    stepDecay = _param("stepDecay", "how fast the step falls, per iteration, >= 0", TypeConverters.toFloat)
+    regParamImplicit = _param("regParamImplicit", "lambda_Y, of the implicit factors", TypeConverters.toFloat)
+    regParamBias = _param("regParamBias", "lambda_B, of the biases", TypeConverters.toFloat)
+
+    _sides = (0,)
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__()
+        self._set_fit_defaults()
+        self._setDefault(
+            maxIter=20, regParam=0.02, regParamImplicit=0.002, regParamBias=0.01, stepSize=0.007, stepDecay=0.03,
+            initStd=0.1, userBias=True, itemBias=True, center=True,
+        )  # fmt: skip
+        self.setParams(**params)
+
+    def check(self) -> None:
+        """Raise ParameterError for a value that cannot take effect."""
+        super().check()
+        self.refuse(("userBias", "itemBias", "center"), "is part of SVD++: leave it at True, or use ALS")
+        self.refuse(("nonnegative", "weightCol", "regExponent"), "does not exist in SVD++: use ALS")
+        if self.getOrDefault("precision") != "float32":
+            raise ParameterError("SVDPlusPlus computes in precision 'float32' only")
+        for name in ("regParamImplicit", "regParamBias", "stepDecay", "initStd"):
+            value = self.getOrDefault(name)
+            if not 0 <= value < float("inf"):
+                raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
+        if not 0 < self.getOrDefault("stepSize") < float("inf"):
+            raise ParameterError(f"stepSize must be a finite number > 0, not {self.getOrDefault('stepSize')}")
+
+    def settings(self, found: Profile) -> Settings:  # noqa: ARG002
+        """Return the parameters as the kernels take them, seen from the user side."""
+        return Settings(rank=self.getOrDefault("rank"), reg_param=self.lambdas(), bias=(True, True))
+
+    def _train(
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+    ) -> tuple[Fitted, list[Iteration]]:
+        value, rank = self.getOrDefault, settings.rank
+        sizes = (len(found.sides[0]), len(found.sides[1]))
+        state = start(sizes, rank, found.mean, value("seed"), value("initStd"))
+        lambdas = (*settings.reg_param, value("regParamImplicit"), value("regParamBias"))
+        descent = Descent(value("stepSize"), value("stepDecay"), lambdas, value("seed"))
+        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
+        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(self.optional("verbose")))
+        history = train(blocks, layout, state, descent, schedule, value("carrier"))
+        sides = []
+        for factors in (state.users, state.items):
+            array = np.zeros((len(factors), settings.padded), np.float32)
+            array[:, : rank + 1] = factors
+            sides.append(array)
+        ids = (found.sides[0].ids, found.sides[1].ids)
+        return Fitted(settings, ids, (sides[0], sides[1]), state.mean, limits), history
