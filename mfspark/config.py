@@ -69,7 +69,7 @@ class QualityConfig:
 
     min_rating: float | None = _key(None, "float")
     max_rating: float | None = _key(None, "float")
-    duplicates: str = _key("last", "str", choices=("last", "mean", "sum", "error"))
+    duplicates: str = _key("last", "str", choices=("last", "mean", "sum", "error", "keep"))
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ ALS_RULES: Mapping[str, Rule] = {
     "center": Rule("bool"),
     "clip": Rule("bool"),
     "initStd": Rule("float", low=0),
+    "initMode": Rule("str", choices=("normal", "positive")),
     "seed": Rule("int"),
     "tol": Rule("float", low=0),
     "solver": Rule("str", choices=("auto", "cholesky", "dual", "cg", "subspace")),

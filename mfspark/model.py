@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 
 from mfspark.engine import recommending, tabular
 from mfspark.engine.fitting import Iteration
+from mfspark.engine.materialise import storage_level
 from mfspark.engine.ratings import Columns, id_type
 from mfspark.engine.scoring import PairData, add_predictions, pair_data
 from mfspark.engine.state import Fitted
@@ -38,6 +39,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         self._kinds: tuple[T.DataType, T.DataType] = (T.LongType(), T.LongType())
         self._seen: DataFrame | None = None
         self._data: PairData | None = None
+        self._frames: dict[str, DataFrame] = {}
 
     @classmethod
     def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> FactorizationModel:
@@ -71,14 +73,30 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         return self.fitted.intercept
 
     @property
+    def singularValues(self) -> np.ndarray:
+        """The singular values (rank,), largest first, of a model fitted by TruncatedSVD.
+
+        Computed from the factors U sqrt(S) and V sqrt(S): the products of their columns' norms.
+        """
+        norms = [np.linalg.norm(self.fitted.features(side).astype(np.float64), axis=0) for side in range(2)]
+        return norms[0] * norms[1]
+
+    @property
     def userFactors(self) -> DataFrame:
         """Factors of the users: id, features array<float>."""
-        return self._tables()["user_factors"].select("id", "features")
+        return self._factors("user_factors")
 
     @property
     def itemFactors(self) -> DataFrame:
         """Factors of the items: id, features array<float>."""
-        return self._tables()["item_factors"].select("id", "features")
+        return self._factors("item_factors")
+
+    def _factors(self, name: str) -> DataFrame:
+        if name not in self._frames:
+            frame = self._tables()[name].select("id", "features")
+            level = self.getOrDefault("finalStorageLevel") if self.isDefined("finalStorageLevel") else None
+            self._frames[name] = frame if level is None else frame.persist(storage_level(level))
+        return self._frames[name]
 
     @property
     def history(self) -> DataFrame:

@@ -29,6 +29,8 @@ LOCAL_DEFAULTS = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.maxResultSize": "0",
+    # Over TCP every Python task waits 40 ms for a delayed acknowledgement (Spark 4.1 and later know the other way).
+    "spark.python.unix.domain.socket.enabled": "true",
 }
 DELTA_DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

@@ -13,7 +13,7 @@ from mfspark.data import reasons
 from mfspark.data.source import clear_errors
 from mfspark.errors import DataError, ParameterError
 
-DUPLICATES = ("last", "mean", "sum", "error")
+DUPLICATES = ("last", "mean", "sum", "error", "keep")
 READER_COLUMNS = ("user", "item", "rating", "timestamp", "raw", "error")
 
 
@@ -29,7 +29,7 @@ class Rules:
         What becomes of several rows of one (user, item): ``last`` (default) keeps the row of the latest timestamp
         (a row without one is the oldest), ties broken by the larger rating, then by the larger raw text; ``mean`` and
         ``sum`` keep one row with the mean or sum of the ratings (and of the weights) and the latest timestamp;
-        ``error`` raises.
+        ``error`` raises; ``keep`` accepts them all, each a rating of its own as in MLlib, and needs no shuffle.
     """
 
     min_rating: float | None = None
@@ -110,7 +110,7 @@ def check(
         raise DataError(f"no column {missing[0]!r} to check; the columns are {', '.join(ratings.columns)}")
     with clear_errors("the ratings cannot be read"):
         judged = judge(ratings, rules)
-        judged = materialise(judged) if materialise else judged
+        judged = materialise(judged) if materialise and rules.duplicates != "keep" else judged
         counts = {row["reason"]: row["count"] for row in judged.groupBy("reason").count().collect()}
         accepted_count = counts.pop(None, 0)
         if rules.duplicates == "error" and counts.get(reasons.DUPLICATE_OLDER):
@@ -146,7 +146,9 @@ def judge(ratings: DataFrame, rules: Rules) -> DataFrame:
     pair = Window.partitionBy("user", "item", alone)
     newest = (F.desc_nulls_last("timestamp"), F.desc_nulls_last("rating"), F.desc_nulls_last("raw"))
     position = F.row_number().over(pair.orderBy(*newest))
-    if rules.duplicates in ("last", "error"):
+    if rules.duplicates == "keep":
+        judged = valid
+    elif rules.duplicates in ("last", "error"):
         ranked = valid.withColumn("position", position)
         older = F.when(F.col("position") > 1, reasons.DUPLICATE_OLDER)
         judged = ranked.withColumn("reason", F.coalesce("reason", older))

@@ -5,9 +5,9 @@ rows 0..1 (indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0
 (indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0). Row b of the frame of blocks carries block b
 of both sides.
 
-Each input partition sorts its ratings by block and sends a few large binary pieces, not rows: what is shuffled is
-five to nine bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is the same
-every time.
+Each input partition sorts its encoded ratings by block and sends a few large binary pieces, not rows: what is
+shuffled is nine to thirteen bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is
+the same every time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from mfspark.engine.carriers import Release, carry
-from mfspark.engine.ratings import SIDES, Profile, chunks, flat, whole
+from mfspark.engine.ratings import CHUNK, SIDES, Profile, flat
 from mfspark.errors import DataError
 from mfspark.kernels.block import Block
 from mfspark.kernels.csr import balanced_bounds, counting_order
@@ -88,13 +88,13 @@ def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], we
 
 
 def build(
-    ratings: DataFrame, profile: Profile, layout: Layout, carrier: str = "auto", sides: tuple[int, ...] = (0, 1)
+    encoded: DataFrame, profile: Profile, layout: Layout, carrier: str = "auto", sides: tuple[int, ...] = (0, 1)
 ) -> tuple[DataFrame, Release]:
     """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns."""
     data = (layout, tuple(side.ids for side in profile.sides), sides)
-    pieces, release = carry(ratings, data, _cut, _PIECE_SCHEMA, carrier=carrier)
+    pieces, release = carry(encoded, data, _cut, _PIECE_SCHEMA, packed=True, carrier=carrier)
     if layout.known_only:
-        pieces = pieces.unionByName(_empty_pieces(ratings, layout, sides))
+        pieces = pieces.unionByName(_empty_pieces(encoded, layout, sides))
     placed = place(pieces, "target", layout.blocks)
     columns = ", ".join(f"{SIDES[side]}_{part} binary" for side in sides for part in _PARTS)
 
@@ -104,12 +104,12 @@ def build(
     return placed.mapInArrow(assemble, f"block int, {columns}"), release
 
 
-def _empty_pieces(ratings: DataFrame, layout: Layout, sides: tuple[int, ...]) -> DataFrame:
+def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[int, ...]) -> DataFrame:
     targets = [block for side in sides for block in range(len(layout.bounds[side]) - 1)]
     owners = [side for side in sides for _ in range(len(layout.bounds[side]) - 1)]
     cells = [targets, owners, [0] * len(targets), *[[b""] * len(targets)] * 5]
     table = pa.table([pa.array(cell, kind) for cell, kind in zip(cells, _PIECE_KINDS, strict=True)], names=_PIECE)
-    return ratings.sparkSession.createDataFrame(table, schema=_PIECE_SCHEMA)
+    return encoded.sparkSession.createDataFrame(table, schema=_PIECE_SCHEMA)
 
 
 def place(frame: DataFrame, column: str, partitions: int) -> DataFrame:
@@ -134,15 +134,15 @@ def _value_kind(layout: Layout) -> type:
 
 
 def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
-    """Turn a partition's ratings into pieces, one per block that they touch on each side."""
+    """Turn a partition's encoded ratings into pieces, one per chunk and block that they touch on each side."""
     from pyspark import TaskContext
 
     layout, ids, sides = data
     context = TaskContext.get()
     order = (context.partitionId() if context else 0) << 32
     block_of = [np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds)) for bounds in layout.bounds]
-    for table in chunks(batches):
-        index, values, weights, held = _columns(table, ids, layout)
+    for places, chunk in _decoded(batches, ids):
+        index, values, weights, held = _columns(chunk, places, layout)
         for side in sides:
             target = block_of[side][index[side]]
             sorting, starts = counting_order(target, len(layout.bounds[side]) - 1)
@@ -156,32 +156,51 @@ def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
         order += 1
 
 
+def _decoded(batches: Iterator[pa.RecordBatch], ids: tuple[pa.Array, pa.Array]) -> Iterator[tuple[Any, Any]]:
+    """Yield a partition's chunks with the dense index of each of the partition's own ids (last: -1, for null)."""
+    held: list[dict[str, Any]] = []
+    for batch in batches:
+        for row in range(batch.num_rows):
+            if batch.column("problems")[row].is_valid:
+                places = [
+                    _places(batch.column(f"{side}_ids")[row], known) for side, known in zip(SIDES, ids, strict=True)
+                ]
+                for chunk in held:
+                    yield places, chunk
+                held = []
+            else:
+                held.append({name: batch.column(name)[row].as_buffer() for name in CHUNK})
+
+
+def _places(own: Any, known: pa.Array) -> NDArray[np.int32]:
+    table = pa.ipc.open_stream(own.as_buffer()).read_all().combine_chunks()
+    found = pc.index_in(flat(table, "id"), value_set=known).fill_null(-1)
+    return np.append(found.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), np.int32(-1))
+
+
 def _columns(
-    table: pa.Table, ids: tuple[pa.Array, pa.Array], layout: Layout
+    chunk: dict[str, Any], places: list[NDArray[np.int32]], layout: Layout
 ) -> tuple[list[NDArray[Any]], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return a chunk's dense indices of both sides, values (codes or floats), weights and held-out marks."""
-    found = [pc.index_in(whole(flat(table, side)), value_set=known) for side, known in zip(SIDES, ids, strict=True)]
-    held = np.empty(0, np.uint8)
-    if layout.held:
-        marks = pc.fill_null(flat(table, "held"), False)
-        # A held-out rating of an unknown user or item cannot be predicted, so it is not measured.
-        usable = pc.or_(pc.invert(marks), pc.and_(found[0].is_valid(), found[1].is_valid()))
-        table, found = table.filter(usable).combine_chunks(), [array.filter(usable) for array in found]
-        held = marks.filter(usable).to_numpy(zero_copy_only=False).astype(np.uint8)
-    elif layout.known_only:
-        usable = pc.and_(found[0].is_valid(), found[1].is_valid())
-        table, found = table.filter(usable).combine_chunks(), [array.filter(usable) for array in found]
-    if any(array.null_count for array in found):
+    index = [place[np.frombuffer(chunk[name], np.int32)] for place, name in zip(places, CHUNK[:2], strict=True)]
+    ratings, weights = (np.frombuffer(chunk[name], np.float32) for name in ("ratings", "weights"))
+    held = np.frombuffer(chunk["held"], np.uint8)
+    known = (index[0] >= 0) & (index[1] >= 0)
+    # A held-out rating of an unknown user or item cannot be predicted, so it is not measured.
+    usable = known if layout.known_only else known | (held == 0) if layout.held else None
+    if usable is not None and not usable.all():
+        index = [array[usable] for array in index]
+        ratings = ratings[usable]
+        weights, held = (weights[usable] if weights.size else weights), (held[usable] if held.size else held)
+        known = known[usable]
+    if not known.all():
         raise DataError("the ratings changed between two passes over them: cache or write them before fit")
-    index = [array.to_numpy().astype(np.int32, copy=False) for array in found]
-    ratings = flat(table, "rating").to_numpy(zero_copy_only=False)
-    weights = flat(table, "weight").to_numpy() if layout.weighted else np.empty(0, np.float32)
-    return index, _encode(ratings, held, layout), weights, held
+    return index, _encode_values(ratings, layout), weights, held if layout.held else held[:0]
 
 
-def _encode(ratings: NDArray[Any], held: NDArray[Any], layout: Layout) -> NDArray[Any]:
+def _encode_values(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """Return ratings as codes where the block's values are coded and nothing is held out, else as floats."""
-    if layout.table.size == 0 or held.size:
+    if layout.table.size == 0 or layout.held:
         return ratings
     return np.searchsorted(layout.table, ratings).astype(np.uint8)
 

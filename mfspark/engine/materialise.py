@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
 from mfspark.errors import ParameterError
 
-Kept = tuple[DataFrame, Callable[[], None]]
+Kept = tuple[DataFrame, Callable[[], None] | None]
 Table = Callable[[DataFrame], DataFrame]
 
 
@@ -32,20 +33,19 @@ def _delta(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  #
 
 def _none(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
     """Keep nothing: every half step builds the blocks again."""
-    return frame, lambda: None
+    return frame, None
 
 
 MATERIALIZERS = {"persist": _persist, "checkpoint": _checkpoint, "delta": _delta, "none": _none}
 """The strategies by name."""
 
 
-def materialise(frame: DataFrame, how: str, level: str | None = None, table: Table | None = None) -> Kept:
-    """Keep a frame, and return it with the function that lets it go.
+@dataclass(frozen=True)
+class Materialiser:
+    """How frames are kept.
 
     Parameters
     ----------
-    frame : DataFrame
-        What to keep.
     how : str
         A key of MATERIALIZERS, or "auto": persist; where the platform refuses that, a table (with ``table``), or
         nothing.
@@ -54,14 +54,57 @@ def materialise(frame: DataFrame, how: str, level: str | None = None, table: Tab
     table : callable, optional
         Writes a frame and returns it read back, for "delta".
     """
-    if how != "auto":
-        return MATERIALIZERS[how](frame, level, table)
-    try:
-        return _persist(frame, level, table)
-    except Exception as refusal:
-        if "PERSIST" not in str(refusal).upper() and "CACHE" not in str(refusal).upper():
-            raise
-        return MATERIALIZERS["none" if table is None else "delta"](frame, level, table)
+
+    how: str = "auto"
+    level: str | None = None
+    table: Table | None = None
+
+    def keep(self, frame: DataFrame) -> Kept:
+        """Keep a frame, and return it with the function that lets it go (None where nothing is kept)."""
+        if self.how != "auto":
+            return MATERIALIZERS[self.how](frame, self.level, self.table)
+        try:
+            return _persist(frame, self.level, self.table)
+        except Exception as refusal:
+            if "PERSIST" not in str(refusal).upper() and "CACHE" not in str(refusal).upper():
+                raise
+            return MATERIALIZERS["none" if self.table is None else "delta"](frame, self.level, self.table)
+
+
+class Workspace:
+    """The frames a fit keeps, let go at the end of the ``with`` block."""
+
+    def __init__(self, materialiser: Materialiser) -> None:
+        self.materialiser = materialiser
+        self._actions: dict[int, Callable[[], object]] = {}
+
+    def __enter__(self) -> Workspace:
+        """Return the workspace."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let everything go."""
+        for action in self._actions.values():
+            _quietly(action)
+
+    def later(self, action: Callable[[], object]) -> None:
+        """Have an action done at the end."""
+        self._actions[id(action)] = action
+
+    def keep(self, frame: DataFrame) -> DataFrame:
+        """Keep a frame until the end."""
+        kept, let_go = self.materialiser.keep(frame)
+        if let_go is not None:
+            self._actions[id(kept)] = let_go
+        return kept
+
+    def replace(self, old: DataFrame, frame: DataFrame) -> DataFrame:
+        """Keep a frame computed from an old one, which is let go as soon as the new one is there."""
+        kept = self.keep(frame)
+        if id(kept) in self._actions and id(old) in self._actions:
+            kept.select(kept.columns[0]).count()
+            _quietly(self._actions.pop(id(old)))
+        return kept
 
 
 def storage_level(name: str):  # type: ignore[no-untyped-def]

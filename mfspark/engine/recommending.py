@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from mfspark.engine import blocks as block_frames
 from mfspark.engine.fitting import Factors, half_step
-from mfspark.engine.ratings import SIDES, Columns, Profile, Side, profile, select
+from mfspark.engine.ratings import SIDES, Columns, Profile, Side, encode, profile, select
 from mfspark.engine.scoring import best_of
 from mfspark.engine.state import Fitted
 from mfspark.errors import DataError, ParameterError
@@ -81,7 +81,9 @@ def fold_in(model: FactorizationModel, side: int, dataset: DataFrame, columns: C
     fitted = model.fitted
     if fitted.loss != "squared":
         raise ParameterError(f"fold-in solves the equations of the squared loss, not of {fitted.loss!r}")
-    ratings = select(dataset, columns)
+    if not fitted.folds:
+        raise ParameterError("this model's factors do not solve ALS's equations, so that nothing can be folded in")
+    ratings = encode(select(dataset, columns))
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
     other = 1 - side
     unknown = pc.sum(pc.invert(pc.is_in(found.sides[other].ids, value_set=fitted.ids[other]))).as_py()
@@ -107,8 +109,10 @@ def fold_in(model: FactorizationModel, side: int, dataset: DataFrame, columns: C
 
 def _exact(fitted: Fitted) -> Any:
     """Return the settings with a solver that needs no start: a new id has none."""
-    method = fitted.settings.method
-    return replace(fitted.settings, solver="dual") if method in ("cg", "subspace") else fitted.settings
+    settings = fitted.settings
+    if settings.method not in ("cg", "subspace", "coordinate"):
+        return settings
+    return replace(settings, solver="dual", steps=max(settings.steps, 200))
 
 
 def _with_sides(found: Profile, sides: list[Side]) -> Profile:
@@ -148,7 +152,7 @@ def _seen_blocks(model: FactorizationModel, side: int, seen: DataFrame, known: p
     both[1 - side] = np.array([0, len(sides[1 - side])])
     layout = block_frames.Layout((both[0], both[1]), np.ones(1, np.float32), False, False, known_only=True)
     found = Profile((sides[0], sides[1]), layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0)
-    frame = block_frames.build(pairs, found, layout, sides=(side,))[0]
+    frame = block_frames.build(encode(pairs), found, layout, sides=(side,))[0]
     name = SIDES[side]
     return frame.select("block", F.col(f"{name}_indptr").alias("indptr"), F.col(f"{name}_indices").alias("indices"))
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import numpy as np
-from pyspark.ml import Estimator
 from pyspark.ml.param import TypeConverters
-from pyspark.ml.util import MLReadable, MLWritable
+from pyspark.ml.param.shared import HasElasticNetParam
 from pyspark.sql import DataFrame
 
 from mfspark.engine import blocks as block_frames
 from mfspark.engine.fitting import Iteration, Schedule, alternate, initial_factors
-from mfspark.engine.materialise import MATERIALIZERS, materialise
 from mfspark.engine.progress import reporter
-from mfspark.engine.ratings import Columns, Profile, profile, select
+from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
 from mfspark.errors import ParameterError
-from mfspark.estimators.params import FactorizationParams, _param
+from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.params import _param
 from mfspark.kernels.block import Settings
 from mfspark.kernels.confidence import CONFIDENCES
-from mfspark.model import FactorizationModel
-from mfspark.persistence import ParamsReader, ParamsWriter
-from mfspark.session import default_parallelism
-from mfspark.store import tables
 
-SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace")
+SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace", "coordinate")
 
 
-class ALS(Estimator, FactorizationParams, MLReadable, MLWritable):
+class ALS(BlockEstimator, HasElasticNetParam):
     """Matrix factorization by alternating least squares, a drop-in for ``pyspark.ml.recommendation.ALS``.
 
     Explicit ratings: minimises sum w (r - x_u . y_i)^2 + sum_u lambda_U n_u^nu |x_u|^2 + sum_i lambda_V n_i^nu |y_i|^2
@@ -63,15 +57,31 @@ class ALS(Estimator, FactorizationParams, MLReadable, MLWritable):
         Clip predictions to the range of the training ratings (explicit only).
     solver : str, default "auto"
         "cholesky"; "dual" (as cholesky, but by the exact n x n system where a row has few ratings); "cg" (``cgSteps``
-        warm-started conjugate gradient steps, Takacs et al. 2011); "subspace" (iALS++, Rendle et al. 2021); "auto".
+        warm-started conjugate gradient steps, Takacs et al. 2011); "subspace" (iALS++, Rendle et al. 2021);
+        "coordinate" (one factor or bias of one id at a time with the residuals kept, one sweep per half step; Pilaszy
+        et al. 2010, also with nonnegative and elasticNetParam); "auto".
+    elasticNetParam : float, default 0
+        a in [0, 1], as in pyspark.ml: a row's penalty becomes lambda n^nu ((1 - a) |x|_2^2 + 2 a |x|_1), which is
+        twice the count times pyspark.ml's lambda ((1 - a)/2 |x|_2^2 + a |x|_1), as the squared error here is twice the
+        count times its mean half. Sets factors (and biases) to exactly 0; solved by coordinate descent.
     weightCol : str, optional
         Column of weights >= 0: a rating of weight 2 counts as two.
     validationIndicatorCol : str, optional
         Boolean column: rows that are not trained on, but whose RMSE is in the history.
     tol : float, default 0
         Stop when the loss falls by less than this share in an iteration; 0 never stops early.
+    initMode : str, default "normal"
+        "normal" starts from N(0, 1 / rank) as MLlib; "positive" from its absolute value, which on uncentred ratings
+        lowers the loss more slowly and generalises better (ml-1m, rank 64, 15 iterations: RMSE 0.842, not 0.848).
     seed : int, default 0
         The same seed and data give the same factors.
+
+    Notes
+    -----
+    The explicit objective with nu = 0 is the negative log posterior, times 2 sigma^2, of r ~ N(x_u . y_i, sigma^2)
+    with the priors x_u ~ N(0, sigma_u^2 I), y_i ~ N(0, sigma_i^2 I) (Salakhutdinov, Mnih 2007, section 2): ALS finds a
+    maximum a posteriori with lambda_U = sigma^2 / sigma_u^2 and lambda_V = sigma^2 / sigma_i^2. With nu = 1 a row's
+    prior narrows with the number of its ratings. The L1 part is a Laplace prior of scale sigma^2 / (lambda a).
 
     Examples
     --------
@@ -89,17 +99,13 @@ class ALS(Estimator, FactorizationParams, MLReadable, MLWritable):
     solver = _param("solver", "one of " + ", ".join(SOLVER_NAMES), TypeConverters.toString)
     cgSteps = _param("cgSteps", "conjugate gradient steps per half step (solver 'cg')", TypeConverters.toInt)
     subspaceSize = _param("subspaceSize", "dimensions per step (solver 'subspace')", TypeConverters.toInt)
-    intermediateStorageLevel = _param(
-        "intermediateStorageLevel", "storage level of the blocks (materializer 'persist')", TypeConverters.toString
-    )
-    finalStorageLevel = _param("finalStorageLevel", "storage level of the factors", TypeConverters.toString)
 
     def __init__(self, **params: Any) -> None:
         super().__init__()
         self._set_fit_defaults()
         self._setDefault(
             implicitPrefs=False, alpha=1.0, confidence="mllib", unobservedWeight=1.0, solver="auto", cgSteps=3,
-            subspaceSize=64, intermediateStorageLevel="MEMORY_AND_DISK", finalStorageLevel="MEMORY_AND_DISK",
+            subspaceSize=64, elasticNetParam=0.0,
         )  # fmt: skip
         self.setParams(**params)
 
@@ -112,33 +118,33 @@ class ALS(Estimator, FactorizationParams, MLReadable, MLWritable):
         super().check()
         self.check_choice("confidence", CONFIDENCES)
         self.check_choice("solver", SOLVER_NAMES)
-        self.check_choice("materializer", ("auto", *MATERIALIZERS))
         implicit = self.getOrDefault("implicitPrefs")
-        explicit_only = ("userBias", "itemBias", "center", "clip")
-        for name in explicit_only if implicit else ():
-            if self.getOrDefault(name):
-                raise ParameterError(f"{name} takes effect only with implicitPrefs=False")
-        for name in () if implicit else ("alpha", "confidence", "unobservedWeight"):
-            if self.isSet(name) and self.getOrDefault(name) != self._defaultParamMap[self.getParam(name)]:
-                raise ParameterError(f"{name} takes effect only with implicitPrefs=True")
+        if implicit:
+            self.refuse(("userBias", "itemBias", "center", "clip"), "takes effect only with implicitPrefs=False")
+        else:
+            self.refuse(("alpha", "confidence", "unobservedWeight"), "takes effect only with implicitPrefs=True")
         if self.getOrDefault("alpha") < 0 or self.getOrDefault("unobservedWeight") < 0:
             raise ParameterError("alpha and unobservedWeight must be >= 0")
-        if self.getOrDefault("nonnegative") and self.getOrDefault("solver") not in ("auto", "cholesky"):
-            raise ParameterError("nonnegative has its own solver: leave solver at 'auto'")
+        if not 0 <= self.getOrDefault("elasticNetParam") <= 1:
+            raise ParameterError(f"elasticNetParam must be in [0, 1], not {self.getOrDefault('elasticNetParam')}")
+        for name in ("nonnegative", "elasticNetParam"):
+            if self.getOrDefault(name) and self.getOrDefault("solver") not in ("auto", "cholesky", "coordinate"):
+                raise ParameterError(f"{name} has its own solver: leave solver at 'auto', or set 'coordinate'")
 
-    def settings(self) -> Settings:
+    def settings(self, found: Profile | None = None) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
         value = self.getOrDefault
-        both = value("regParam")
-        lambdas = [self.optional(name) for name in ("regParamUser", "regParamItem")]
-        steps = 200 if value("nonnegative") else value("cgSteps")
+        share, both = value("elasticNetParam"), self.lambdas()
+        constrained = value("nonnegative") or share > 0
+        steps = 1 if value("solver") == "coordinate" else 200 if constrained else value("cgSteps")
         return Settings(
             rank=value("rank"),
             implicit=value("implicitPrefs"),
             confidence=value("confidence"),
             alpha=value("alpha"),
             w0=value("unobservedWeight"),
-            reg_param=tuple(both if one is None else one for one in lambdas),  # type: ignore[arg-type]
+            reg_param=((1 - share) * both[0], (1 - share) * both[1]),
+            l1=(2 * share * both[0], 2 * share * both[1]),
             bias=(value("userBias"), value("itemBias")),
             exponent=value("regExponent"),
             solver=value("solver"),
@@ -148,59 +154,15 @@ class ALS(Estimator, FactorizationParams, MLReadable, MLWritable):
             dtype=value("precision"),
         )
 
-    def columns(self) -> Columns:
-        """Return the names of the input columns."""
-        names = ("userCol", "itemCol", "ratingCol", "weightCol", "validationIndicatorCol")
-        return Columns(*(self.optional(name) or ("" if name == "ratingCol" else None) for name in names))  # type: ignore[arg-type]
-
-    def _fit(self, dataset: DataFrame) -> FactorizationModel:
-        self.check()
-        settings, columns = self.settings(), self.columns()
-        ratings = select(dataset, columns)
-        found = profile(ratings, columns, explicit=not settings.implicit)
-        slots = default_parallelism(dataset.sparkSession)
-        wanted = (self.optional("numUserBlocks"), self.optional("numItemBlocks"))
-        layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
-        carrier = self.getOrDefault("carrier")
-        frame, release = block_frames.build(ratings, found, layout, carrier)
-        kept, let_go = self._keep(frame)
-        try:
-            fitted, history = self._train(kept, layout, found, settings, carrier)
-        finally:
-            let_go()
-            release()
-        return FactorizationModel._of(self, fitted, history, dataset)
-
-    def _keep(self, frame: DataFrame) -> Any:
-        path = self.optional("workPath")
-
-        def table(blocks: DataFrame) -> DataFrame:
-            address = f"{path}/blocks-{uuid.uuid4().hex}"
-            tables.overwrite(blocks, address)
-            return tables.read(blocks.sparkSession, address)
-
-        level = self.getOrDefault("intermediateStorageLevel") if self.isSet("intermediateStorageLevel") else None
-        return materialise(frame, self.getOrDefault("materializer"), level, table if path else None)
-
     def _train(
-        self, kept: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings, carrier: str
+        self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
         value = self.getOrDefault
-        centred = settings.implicit or value("center")
-        signed = centred and not settings.nonnegative
+        signed = value("initMode") == "normal" and not settings.nonnegative
         factors = initial_factors(found, settings, value("seed"), value("initStd"), signed)
         factors.intercept = found.mean if value("center") else 0.0
         limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
         schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(self.optional("verbose")))
-        history = alternate(kept, layout, factors, settings, schedule, carrier)
+        history = alternate(blocks, layout, factors, settings, schedule, value("carrier"))
         ids = (found.sides[0].ids, found.sides[1].ids)
         return Fitted(settings, ids, (factors.sides[0], factors.sides[1]), factors.intercept, limits), history
-
-    def write(self) -> ParamsWriter:
-        """Return a writer of the parameters."""
-        return ParamsWriter(self)
-
-    @classmethod
-    def read(cls) -> ParamsReader:
-        """Return a reader of the parameters."""
-        return ParamsReader(cls)

@@ -67,6 +67,9 @@ class ModelParams(Settable, HasPredictionCol, HasBlockSize):
         "what transform does with ids unknown at fit: 'nan' predicts NaN, 'drop' drops the row",
         TypeConverters.toString,
     )
+    finalStorageLevel = _param(
+        "finalStorageLevel", "storage level in which userFactors and itemFactors are kept", TypeConverters.toString
+    )
     filterSeen = _param(
         "filterSeen", "whether recommendFor* leaves out the pairs of the training data", TypeConverters.toBoolean
     )
@@ -103,10 +106,13 @@ class FactorizationParams(
     itemBias = _param("itemBias", "whether items have a bias", TypeConverters.toBoolean)
     center = _param("center", "whether the mean rating is subtracted and added back", TypeConverters.toBoolean)
     clip = _param("clip", "whether predictions are clipped to the range of the ratings", TypeConverters.toBoolean)
-    initStd = _param(
-        "initStd", "the start is N(0, initStd^2 / rank), its absolute value where ratings are not centred",
-        TypeConverters.toFloat,
-    )  # fmt: skip
+    initStd = _param("initStd", "the start is N(0, initStd^2 / rank)", TypeConverters.toFloat)
+    initMode = _param(
+        "initMode",
+        "'normal' as MLlib; 'positive' starts from absolute values: explicit ratings then fit more slowly and often "
+        "generalise better",
+        TypeConverters.toString,
+    )
     nonnegative = _param("nonnegative", "whether the factors are >= 0", TypeConverters.toBoolean)
     numUserBlocks = _param("numUserBlocks", "blocks of users, default by size and cores", TypeConverters.toInt)
     numItemBlocks = _param("numItemBlocks", "blocks of items, default by size and cores", TypeConverters.toInt)
@@ -115,6 +121,9 @@ class FactorizationParams(
     materializer = _param(
         "materializer", "how blocks are kept: auto, persist, checkpoint, delta, none", TypeConverters.toString
     )
+    intermediateStorageLevel = _param(
+        "intermediateStorageLevel", "storage level of the blocks (materializer 'persist')", TypeConverters.toString
+    )
     workPath = _param("workPath", "folder for intermediate tables (materializer 'delta')", TypeConverters.toString)
     verbose = _param("verbose", "progress on stderr: default only on a terminal", TypeConverters.toBoolean)
 
@@ -122,8 +131,8 @@ class FactorizationParams(
         self._set_model_defaults()
         self._setDefault(
             ratingCol="rating", rank=10, maxIter=10, regParam=0.1, regExponent=1.0, tol=0.0, seed=0, userBias=False,
-            itemBias=False, center=False, clip=False, initStd=1.0, nonnegative=False, precision="float32",
-            carrier="auto", materializer="auto", checkpointInterval=10,
+            itemBias=False, center=False, clip=False, initStd=1.0, initMode="normal", nonnegative=False,
+            precision="float32", carrier="auto", materializer="auto", checkpointInterval=10,
         )  # fmt: skip
 
     def optional(self, name: str) -> Any:
@@ -142,6 +151,7 @@ class FactorizationParams(
             if value is not None and not 0 <= value < float("inf"):
                 raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
         self.check_choice("coldStartStrategy", COLD_START)
+        self.check_choice("initMode", ("normal", "positive"))
         self.check_choice("precision", ("float32", "float64"))
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):
             raise ParameterError("nonnegative cannot be combined with userBias, itemBias or center: choose one")

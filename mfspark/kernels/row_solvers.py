@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows
+from mfspark.kernels.simd import PANEL, add_outer, add_scaled, copy_row, dot_rows, prefetch_row
 from mfspark.kernels.solvers import OK, cholesky, coordinate_descent, mirror, solve_triangular
 
 JITTERS = (0.0, 1e-6, 1e-4, 1e-2)
 UNSOLVED = -1
+AHEAD = 12  # how many ratings ahead a factor row is asked of the memory
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -24,7 +25,9 @@ def gram(indices, a, first, last, F, H, W, A):  # type: ignore[no-untyped-def]
     for start in range(first, last, chunk):
         n = min(chunk, last - start)
         for t in range(n):
-            H[t] = F[indices[start + t]]
+            if start + t + AHEAD < last:
+                prefetch_row(F, indices[start + t + AHEAD])
+            copy_row(H, t, F, indices[start + t])
         if a.size == 0:
             add_outer(H, H, n, 0, A)
             continue

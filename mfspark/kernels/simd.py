@@ -141,6 +141,39 @@ def add_scaled(typingctx: Any, c: Any, i: Any, a: Any, t: Any, f: Any, start: An
 
 
 @intrinsic
+def copy_row(typingctx: Any, c: Any, i: Any, a: Any, t: Any) -> Any:  # noqa: ARG001
+    """Copy ``A[t]`` to ``C[i]``; the row length is a multiple of PANEL."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _VectorCode(context, builder, signature)
+        (target, k), (source, _) = code.row(0, *args[0:2]), code.row(2, *args[2:4])
+        with code.each_vector(target, source, ir.Constant(k.type, 0), k) as (to, of):
+            code.store(code.load(of), to)
+        return context.get_dummy_value()
+
+    return types.void(c, types.intp, a, types.intp), codegen
+
+
+@intrinsic
+def prefetch_row(typingctx: Any, a: Any, t: Any) -> Any:  # noqa: ARG001
+    """Ask the memory for ``A[t]`` ahead of its use, one cache line of 64 bytes at a time."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _VectorCode(context, builder, signature)
+        start, k = code.row(0, *args)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        line = ir.Constant(k.type, 64 // code.bytes)
+        with cgutils.for_range_slice(builder, ir.Constant(k.type, 0), k, line, k.type) as (j, _):
+            place = builder.bitcast(builder.gep(start, [j]), byte)
+            builder.call(fetch, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp), codegen
+
+
+@intrinsic
 def dot_rows(typingctx: Any, c: Any, i: Any, a: Any, t: Any, start: Any) -> Any:  # noqa: ARG001
     """Return ``C[i, start:] . A[t, start:]``; start and the row length are multiples of PANEL."""
 

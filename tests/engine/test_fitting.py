@@ -9,8 +9,8 @@ from mfspark import ALS, DataError
 from mfspark.engine.blocks import build, plan, read_block
 from mfspark.engine.carriers import CARRIERS
 from mfspark.engine.fitting import Factors, Schedule, alternate
-from mfspark.engine.materialise import MATERIALIZERS, materialise
-from mfspark.engine.ratings import Columns, profile, select
+from mfspark.engine.materialise import MATERIALIZERS, Materialiser
+from mfspark.engine.ratings import Columns, encode, profile, select
 from mfspark.errors import ParameterError
 from mfspark.kernels.block import Settings
 
@@ -37,14 +37,15 @@ def start(settings):
 
 def run(ratings, settings, wanted=(2, 2), sweeps=3, carrier="auto", how="persist", table=None):
     columns = Columns()
-    chosen = select(ratings, columns)
+    chosen = encode(select(ratings, columns))
     found = profile(chosen, columns)
     layout = plan(found, 2, wanted, False)
     frame, release = build(chosen, found, layout, carrier)
-    kept, let_go = materialise(frame, how, table=table)
+    kept, let_go = Materialiser(how, table=table).keep(frame)
     U, V, factors = start(settings)
     history = alternate(kept, layout, factors, settings, Schedule(sweeps), carrier)
-    let_go()
+    if let_go is not None:
+        let_go()
     release()
     return U, V, factors, history
 
@@ -113,7 +114,7 @@ def test_delta_materializer_needs_a_folder(ratings):
 
 def test_blocks_hold_every_rating_once_on_both_sides(ratings):
     columns = Columns()
-    chosen = select(ratings, columns)
+    chosen = encode(select(ratings, columns))
     found = profile(chosen, columns)
     layout = plan(found, 2, (5, 3), False)
     frame, _ = build(chosen, found, layout)
@@ -140,7 +141,7 @@ def test_many_distinct_ratings_stay_floats(spark):
     users, items = np.tile(USERS, 4), np.tile(ITEMS, 4)  # duplicate pairs count as often as they occur
     frame = spark.createDataFrame(pa.table({"user": users, "item": items, "rating": r}))
     columns = Columns()
-    found = profile(select(frame, columns), columns)
+    found = profile(encode(select(frame, columns)), columns)
     assert found.values is None
     U, V, factors, _ = run(frame, Settings(RANK, dtype="float64"))
     ref_U, _ = naive.als(users, items, r.astype(np.float32), U, V, 3)

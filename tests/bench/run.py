@@ -1,0 +1,116 @@
+"""Measure mfspark beside its peers on the same generated ratings: JSON of raw numbers, a table of ratios, pictures.
+
+    python tests/bench/run.py --sizes 1000000 10000000 --ranks 16 64 128 --netflix --out results.json
+
+Every contender runs in a process of its own, one after the other, in turn over the repeats; figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SWEEPS = (
+    "mfspark", "mfspark_cg", "kernel", "mllib", "implicit_cg", "implicit_cholesky", "cmfrec_cg", "cmfrec_cholesky",
+)  # fmt: skip
+SCORING = ("mfspark_scoring", "mllib_scoring")
+SLOW_PEERS = ("mllib", "implicit_cholesky", "cmfrec_cholesky", "mllib_scoring")
+
+
+def measure(contender: str, **options: object) -> dict:
+    """Run one contender in its own process and return the figures it prints as its last line."""
+    command = [sys.executable, str(HERE / "contenders.py"), contender, json.dumps(options)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    if done.returncode != 0:
+        return {"contender": contender, **options, "error": done.stderr.strip().splitlines()[-1:]}
+    return {"contender": contender, **options, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def plan(arguments: argparse.Namespace) -> list[tuple[str, dict]]:
+    """Return what to measure, in order."""
+    steps: list[tuple[str, dict]] = []
+    for size in arguments.sizes:
+        for rank in arguments.ranks:
+            for implicit in (False, True):
+                for name in SWEEPS:
+                    if name.startswith("implicit") and not implicit:
+                        continue
+                    if arguments.only and name not in arguments.only:
+                        continue
+                    if name in SLOW_PEERS and rank > arguments.peers_up_to:
+                        continue
+                    steps.append((name, dict(size=size, rank=rank, implicit=implicit)))
+    scored = [name for name in SCORING if not arguments.only or name in arguments.only]
+    steps += [(name, dict(size=max(arguments.sizes), rank=64)) for name in scored]
+    return steps
+
+
+def medians(rows: list[dict]) -> list[dict]:
+    """Return one row per contender and setting, with the median of every figure over the repeats."""
+    grouped: dict[str, list[dict]] = {}
+    for row in rows:
+        key = json.dumps([row.get(name) for name in ("contender", "size", "rank", "implicit")])
+        grouped.setdefault(key, []).append(row)
+    found = []
+    for same in grouped.values():
+        merged = dict(same[0])
+        for name, value in same[0].items():
+            numbers = [row[name] for row in same if isinstance(row.get(name), (int, float))]
+            if isinstance(value, float) and numbers:
+                merged[name] = statistics.median(numbers)
+        found.append(merged | {"repeats": len(same)})
+    return found
+
+
+def main() -> int:
+    """Measure, and write the JSON, the table and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[16, 64, 128])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers-up-to", type=int, default=128, help="largest rank at which the slow peers run")
+    parser.add_argument("--only", nargs="*", default=[], help="contenders to measure")
+    parser.add_argument("--netflix", action="store_true", help="the 100 M run through mfspark-train as well")
+    parser.add_argument("--data", default=str(Path(tempfile.gettempdir()) / "mfspark-bench"))
+    parser.add_argument("--out", default=str(ROOT / "out" / "bench" / "results.json"))
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    from tests.bench import netflix, pictures
+
+    for size in arguments.sizes:
+        measure("data", size=size, folder=arguments.data)
+    rows, out = [], Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(arguments.repeats):
+        for name, options in plan(arguments):
+            rows.append(measure(name, folder=arguments.data, **options))
+            sys.stdout.write(json.dumps(rows[-1]) + "\n")
+            sys.stdout.flush()
+            report(out, rows, None)
+    large = netflix.run(arguments.data) if arguments.netflix else None
+    report(out, rows, large)
+    pictures.draw(medians(rows), out.parent)
+    sys.stdout.write(pictures.table(json.loads(out.read_text())) + "\n")
+    return 0
+
+
+def report(out: Path, rows: list[dict], large: dict | None) -> None:
+    """Write all figures so far."""
+    from tests.bench.netflix import machine
+
+    whole = {"date": date.today().isoformat(), **machine(), "rows": rows, "medians": medians(rows), "netflix": large}
+    out.write_text(json.dumps(whole, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
