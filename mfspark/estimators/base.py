@@ -1,0 +1,107 @@
+"""What the estimators that train on the frame of blocks share: parameters in, blocks made, kept and let go."""
+
+from __future__ import annotations
+
+import uuid
+
+from pyspark.ml import Estimator
+from pyspark.ml.util import MLReadable, MLWritable
+from pyspark.sql import DataFrame
+
+from mfspark.engine import blocks as block_frames
+from mfspark.engine.blocks import Layout
+from mfspark.engine.fitting import Iteration
+from mfspark.engine.materialise import MATERIALIZERS, Materialiser, Workspace, storage_level
+from mfspark.engine.ratings import Columns, Profile, encode, profile, select
+from mfspark.engine.state import Fitted
+from mfspark.errors import ParameterError
+from mfspark.estimators.params import FactorizationParams
+from mfspark.kernels.block import Settings
+from mfspark.model import FactorizationModel
+from mfspark.persistence import ParamsReader, ParamsWriter
+from mfspark.session import default_parallelism
+from mfspark.store import tables
+
+
+class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
+    """Checks, profiles, builds the blocks of the sides a subclass names, and calls its ``_train``."""
+
+    _sides: tuple[int, ...] = (0, 1)
+
+    def settings(self, found: Profile) -> Settings:
+        """Return the parameters as the kernels take them, seen from the user side."""
+        raise NotImplementedError
+
+    def _train(
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+    ) -> tuple[Fitted, list[Iteration]]:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise ParameterError for a value or a combination that cannot take effect."""
+        super().check()
+        self.check_choice("materializer", ("auto", *MATERIALIZERS))
+        for name in ("intermediateStorageLevel", "finalStorageLevel"):
+            if self.isDefined(name):
+                storage_level(self.getOrDefault(name))
+        if self.isDefined("intermediateStorageLevel") and self.getOrDefault("materializer") not in ("auto", "persist"):
+            raise ParameterError("intermediateStorageLevel takes effect only with materializer 'persist' or 'auto'")
+
+    def refuse(self, names: tuple[str, ...], why: str) -> None:
+        """Raise ParameterError where one of these parameters is set to something else than its default."""
+        for name in names:
+            parameter = self.getParam(name)
+            if self.isSet(parameter) and self.getOrDefault(parameter) != self._defaultParamMap.get(parameter):
+                raise ParameterError(f"{name} {why}")
+
+    def lambdas(self) -> tuple[float, float]:
+        """Return lambda_U and lambda_V: regParam where they are not set."""
+        both = self.getOrDefault("regParam")
+        user, item = (self.optional(name) for name in ("regParamUser", "regParamItem"))
+        return both if user is None else user, both if item is None else item
+
+    def columns(self) -> Columns:
+        """Return the names of the input columns."""
+        names = ("userCol", "itemCol", "ratingCol", "weightCol", "validationIndicatorCol")
+        return Columns(*(self.optional(name) or ("" if name == "ratingCol" else None) for name in names))  # type: ignore[arg-type]
+
+    def _fit(self, dataset: DataFrame) -> FactorizationModel:
+        self.check()
+        columns = self.columns()
+        with Workspace(self.materialiser()) as workspace:
+            encoded = workspace.keep(encode(select(dataset, columns)))
+            found = profile(encoded, columns, explicit=not self._implicit())
+            settings = self.settings(found)
+            wanted = (self.optional("numUserBlocks"), self.optional("numItemBlocks"))
+            slots = default_parallelism(dataset.sparkSession)
+            layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
+            frame, release = block_frames.build(encoded, found, layout, self.getOrDefault("carrier"), self._sides)
+            workspace.later(release)
+            blocks = workspace.replace(encoded, frame)
+            fitted, history = self._train(blocks, layout, found, settings)
+        return FactorizationModel._of(self, fitted, history, dataset)
+
+    def _implicit(self) -> bool:
+        return self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")
+
+    def materialiser(self) -> Materialiser:
+        """Return how intermediate frames are kept, by the parameters."""
+        path = self.optional("workPath")
+
+        def table(frame: DataFrame) -> DataFrame:
+            address = f"{path}/mfspark-{uuid.uuid4().hex}"
+            tables.overwrite(frame, address)
+            return tables.read(frame.sparkSession, address)
+
+        return Materialiser(
+            self.getOrDefault("materializer"), self.optional("intermediateStorageLevel"), table if path else None
+        )
+
+    def write(self) -> ParamsWriter:
+        """Return a writer of the parameters."""
+        return ParamsWriter(self)
+
+    @classmethod
+    def read(cls) -> ParamsReader:
+        """Return a reader of the parameters."""
+        return ParamsReader(cls)
