@@ -20,7 +20,7 @@ from mfspark.kernels.block import Settings
 from tests.reproduce.protocol import Indexed, local_als, model_rmse, read, search, session, split, verdict
 
 TARGET = 0.842
-SETTINGS: dict[str, Any] = dict(rank=128, regParam=0.12, regExponent=0.9, initStd=0.1, maxIter=5)
+SETTINGS: dict[str, Any] = dict(rank=128, regParam=0.12, regExponent=0.9, initStd=0.1, initMode="positive", maxIter=5)
 GRIDS: list[dict[str, list[Any]]] = [
     dict(rank=[64, 128], reg=[0.06, 0.07, 0.08], exponent=[1.0], std=[0.3, 1.0]),
     dict(rank=[128], reg=[0.12, 0.135, 0.15], exponent=[0.9], std=[0.1, 0.3]),

@@ -22,7 +22,7 @@ from tests.reproduce.protocol import Indexed, Ratings, model_rmse, read, search,
 
 TARGET = 0.915
 FOLDS = range(1, 6)
-SETTINGS: dict[str, Any] = dict(rank=128, regParam=0.25, regExponent=0.8, initStd=0.1, maxIter=3)
+SETTINGS: dict[str, Any] = dict(rank=128, regParam=0.25, regExponent=0.8, initStd=0.1, initMode="positive", maxIter=3)
 GRIDS: list[dict[str, list[Any]]] = [
     dict(rank=[64], reg=[0.1, 0.12, 0.14], std=[0.1, 1.0]),
     dict(rank=[64], reg=[0.15, 0.18], exponent=[0.9], std=[0.3]),
