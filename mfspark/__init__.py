@@ -10,6 +10,10 @@ from mfspark.errors import (
     TrainingError,
 )
 from mfspark.estimators.als import ALS
+from mfspark.estimators.bpmf import BPMF, BPMFModel
+from mfspark.estimators.gradient_descent import GradientDescent
+from mfspark.estimators.svdpp import SVDPlusPlus
+from mfspark.estimators.truncated_svd import TruncatedSVD
 from mfspark.model import FactorizationModel
 from mfspark.session import spark_session
 
@@ -18,13 +22,18 @@ ALSModel = FactorizationModel
 __all__ = [
     "ALS",
     "ALSModel",
+    "BPMF",
+    "BPMFModel",
     "ConfigError",
     "DataError",
     "FactorizationModel",
+    "GradientDescent",
     "MFSparkError",
     "ParameterError",
+    "SVDPlusPlus",
     "SetupError",
     "StoreError",
     "TrainingError",
+    "TruncatedSVD",
     "spark_session",
 ]

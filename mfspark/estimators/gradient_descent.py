@@ -1,0 +1,202 @@
+"""Matrix factorization by full-batch gradient descent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyspark.ml.param import TypeConverters
+from pyspark.ml.param.shared import HasSolver, HasStepSize
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout
+from mfspark.engine.fitting import Iteration, Schedule, initial_factors
+from mfspark.engine.gradients import Descent, Pass, descend, row_weights
+from mfspark.engine.progress import reporter
+from mfspark.engine.ratings import Profile
+from mfspark.engine.state import Fitted
+from mfspark.errors import DataError, ParameterError
+from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.params import _param
+from mfspark.kernels.block import Settings
+from mfspark.kernels.losses import LOSSES
+from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
+
+
+class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
+    """Matrix factorization by gradient descent over all observed ratings at once ("Funk SVD", full batch).
+
+    Minimises, over factors x, biases b and intercept alpha (which is not regularised),
+
+        (1/N) sum over the ratings of w l(alpha + b_u + b_i + x_u . y_i, r)
+          + lambda_U sum_u (N_u/N)^nu (b_u^2 + |x_u|^2) + lambda_V sum_i (N_i/N)^nu (b_i^2 + |y_i|^2)
+
+    where N is the sum of the weights w, and N_u that of one user's ratings. With ``regExponent`` nu = 1 this is ALS's
+    objective divided by N, so that the same regParam has the same minimum as ``ALS``; with nu = 0 it is the plain
+    biased latent factor model. The gradients for the squared error are dE/dX = -(2/N) D Y and dE/dY = -(2/N) D^T X
+    with D = mask o (R - predictions) (Funk 2006; Koren, Bell, Volinsky 2009), computed block by block.
+
+    Parameters
+    ----------
+    rank : int, default 10
+        Number of factors.
+    maxIter : int, default 100
+        Number of steps; each is one pass over the ratings.
+    loss : str, default "squared"
+        "squared" (r - s)^2; "logistic" for labels 0 and 1; "poisson" for counts, mean exp(s); "poisson_identity" for
+        counts, mean s, needs ``nonnegative``. Predictions are on the scale of the ratings: probabilities, means.
+    solver : str, default "adam"
+        "gd", "momentum", "rmsprop" or "adam". The gradient is that of a mean over N ratings: "gd" and "momentum" need
+        a stepSize of the order of the number of users or items; "rmsprop" and "adam" do not depend on its scale.
+    stepSize : float, default 0.05
+        The first learning rate.
+    stepSchedule : str, default "constant"
+        With t the step: "constant"; "inverse" stepSize / (1 + stepDecay t); "exponential" stepSize exp(-stepDecay t);
+        "step" as exponential, but changing only every ``stepInterval`` steps; "bold_driver" 5 % more after a fall of
+        the loss, half and the step undone after a rise: the loss never rises.
+    stepDecay : float, default 0.01
+        See stepSchedule.
+    stepInterval : int, default 10
+        See stepSchedule.
+    momentum : float, default 0.9
+        Of "momentum"; beta_1 of "adam".
+    squareDecay : float, optional
+        Of "rmsprop" (default 0.9); beta_2 of "adam" (default 0.999).
+    clipNorm : float, optional
+        The largest Euclidean norm of a gradient; a larger one is scaled down.
+    miniBatchFraction : float, default 1
+        The share of the ratings, chosen by a hash of step and pair, that a step looks at. Below 1 the history's loss
+        is an estimate except in its last row, and neither tol nor "bold_driver" can be used.
+    regParam, regParamUser, regParamItem, regExponent : float, default 0.1, regParam, regParam, 1
+        lambda, lambda_U, lambda_V, nu.
+    userBias, itemBias, center : bool, default False
+        b_u, b_i, and alpha, which starts at the mean rating (its link) and is learned.
+    nonnegative : bool, default False
+        Factors >= 0: projected after each step.
+    initStd : float, default 0.1
+        The start is N(0, initStd^2 / rank); its absolute value where nonnegative, or squared without center.
+    tol : float, default 0
+        Stop when the loss falls by less than this share in a step; 0 never stops early.
+
+    Examples
+    --------
+    >>> from mfspark import GradientDescent
+    >>> model = GradientDescent(rank=2, loss="logistic", center=True).fit(labels)        # doctest: +SKIP
+    """
+
+    loss = _param("loss", "one of " + ", ".join(LOSSES), TypeConverters.toString)
+    stepSchedule = _param("stepSchedule", "one of " + ", ".join(RATE_SCHEDULES), TypeConverters.toString)
+    stepDecay = _param("stepDecay", "how fast the learning rate falls, per step", TypeConverters.toFloat)
+    stepInterval = _param("stepInterval", "steps between two falls (stepSchedule 'step')", TypeConverters.toInt)
+    momentum = _param("momentum", "share of the last direction that is kept, in [0, 1)", TypeConverters.toFloat)
+    squareDecay = _param("squareDecay", "share of the mean squared gradient that is kept", TypeConverters.toFloat)
+    clipNorm = _param("clipNorm", "largest norm of a gradient, > 0", TypeConverters.toFloat)
+    miniBatchFraction = _param(
+        "miniBatchFraction", "share of the ratings a step looks at, in (0, 1]", TypeConverters.toFloat
+    )
+
+    _sides = (0,)
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__()
+        self._set_fit_defaults()
+        self._setDefault(
+            maxIter=100, loss="squared", solver="adam", stepSize=0.05, stepSchedule="constant", stepDecay=0.01,
+            stepInterval=10, momentum=0.9, miniBatchFraction=1.0, initStd=0.1,
+        )  # fmt: skip
+        self.setParams(**params)
+
+    def check(self) -> None:
+        """Raise ParameterError for a value or a combination that cannot take effect."""
+        super().check()
+        value = self.getOrDefault
+        self.check_choice("loss", LOSSES)
+        self.check_choice("solver", OPTIMISERS)
+        self.check_choice("stepSchedule", RATE_SCHEDULES)
+        for name, low, high in (("stepSize", 0, np.inf), ("clipNorm", 0, np.inf), ("miniBatchFraction", 0, 1)):
+            given = self.optional(name)
+            if given is not None and not (low < given <= high and np.isfinite(given)):
+                raise ParameterError(f"{name} must be > {low} and at most {high}, not {given}")
+        for name in ("momentum", "squareDecay"):
+            given = self.optional(name)
+            if given is not None and not 0 <= given < 1:
+                raise ParameterError(f"{name} must be at least 0 and below 1, not {given}")
+        if value("loss") == "poisson_identity" and not value("nonnegative"):
+            raise ParameterError("loss 'poisson_identity' needs nonnegative=True: its mean is the score itself")
+        if value("loss") in ("logistic", "poisson") and value("nonnegative"):
+            raise ParameterError(f"nonnegative is for the losses squared and poisson_identity, not {value('loss')!r}")
+        if value("miniBatchFraction") < 1 and (value("tol") > 0 or value("stepSchedule") == "bold_driver"):
+            raise ParameterError("tol and stepSchedule 'bold_driver' need the exact loss: miniBatchFraction=1")
+        self._check_effect()
+
+    def _check_effect(self) -> None:
+        value = self.getOrDefault
+        if value("solver") not in ("momentum", "adam"):
+            self.refuse(("momentum",), "takes effect only with solver 'momentum' or 'adam'")
+        if value("solver") not in ("rmsprop", "adam"):
+            self.refuse(("squareDecay",), "takes effect only with solver 'rmsprop' or 'adam'")
+        if value("stepSchedule") not in ("inverse", "exponential", "step"):
+            self.refuse(("stepDecay",), "takes effect only with stepSchedule 'inverse', 'exponential' or 'step'")
+        if value("stepSchedule") != "step":
+            self.refuse(("stepInterval",), "takes effect only with stepSchedule 'step'")
+
+    def settings(self, found: Profile) -> Settings:
+        """Return the parameters as the kernels take them: lambda in ALS's units, beside the sum of the losses."""
+        value = self.getOrDefault
+        scale = found.weight ** (1 - value("regExponent"))
+        user, item = self.lambdas()
+        return Settings(
+            rank=value("rank"),
+            reg_param=(user * scale, item * scale),
+            bias=(value("userBias"), value("itemBias")),
+            exponent=value("regExponent"),
+            nonnegative=value("nonnegative"),
+            dtype=value("precision"),
+        )
+
+    def descent(self) -> Descent:
+        """Return how to descend."""
+        value = self.getOrDefault
+        return Descent(
+            loss=value("loss"),
+            optimiser=value("solver"),
+            rate=value("stepSize"),
+            schedule=value("stepSchedule"),
+            decay=value("stepDecay"),
+            every=value("stepInterval"),
+            clip_norm=self.optional("clipNorm"),
+            share=value("miniBatchFraction"),
+            seed=value("seed"),
+            intercept=value("center"),
+            hyper=Hyper(value("momentum"), self.optional("squareDecay")),
+        )
+
+    def _train(
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+    ) -> tuple[Fitted, list[Iteration]]:
+        value, loss = self.getOrDefault, LOSSES[self.getOrDefault("loss")]
+        self._check_ratings(found)
+        signed = not value("nonnegative") and (value("center") or loss.name != "squared")
+        factors = initial_factors(found, settings, value("seed"), value("initStd"), signed)
+        factors.intercept = loss.link(found.mean) if value("center") else 0.0
+        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
+        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(self.optional("verbose")))
+        weights = row_weights(blocks, layout, found)
+        gradients = Pass(blocks, layout, settings, self.descent(), weights, limits, value("carrier"))
+        history = descend(gradients, factors, schedule)
+        ids = (found.sides[0].ids, found.sides[1].ids)
+        sides = (factors.sides[0], factors.sides[1])
+        return Fitted(settings, ids, sides, factors.intercept, limits, loss.name), history
+
+    def _check_ratings(self, found: Profile) -> None:
+        """Raise DataError for ratings that the loss is not defined for."""
+        loss = LOSSES[self.getOrDefault("loss")]
+        seen = np.array([found.low, found.high]) if found.values is None else found.values
+        wrong = seen[~loss.accepts(seen)]
+        many = loss.name == "logistic" and found.values is None
+        if wrong.size or many:
+            example = wrong[0] if wrong.size else "more than 256 different ones"
+            column = self.getOrDefault("ratingCol")
+            raise DataError(
+                f"column {column!r} has ratings such as {example}, but loss {loss.name!r} needs {loss.domain}"
+            )

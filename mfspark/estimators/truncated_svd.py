@@ -1,0 +1,155 @@
+"""The truncated singular value decomposition of a matrix of ratings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from pyspark.ml.param import TypeConverters
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout
+from mfspark.engine.fitting import Factors, Iteration
+from mfspark.engine.gradients import Descent, Pass
+from mfspark.engine.progress import reporter
+from mfspark.engine.ratings import Profile
+from mfspark.engine.state import Fitted
+from mfspark.engine.subspace_iteration import (
+    IMPUTATIONS,
+    Decomposition,
+    Matrix,
+    background,
+    decompose,
+    improve,
+    start,
+)
+from mfspark.errors import ParameterError
+from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.params import _param
+from mfspark.kernels.block import Settings
+
+NO_EFFECT = (
+    "regParam", "regParamUser", "regParamItem", "regExponent", "userBias", "itemBias", "center", "initStd",
+    "nonnegative", "weightCol",
+)  # fmt: skip
+
+
+class TruncatedSVD(BlockEstimator):
+    """The best approximation of rank k of the whole matrix, missing pairs being 0 or a mean (Eckart, Young 1936).
+
+    Unlike the other estimators, which fit the rated pairs only, this takes all users x items pairs as data: no matrix
+    of rank k has a smaller sum of squared errors over all of them. For a fully observed matrix the two agree without
+    regularisation. Found by randomised block subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4), in
+    double precision, without forming the matrix.
+
+    The model's factors are x_u = U_u sqrt(S) and y_i = V_i sqrt(S), so that predictions are entries of U S V^T;
+    ``model.singularValues`` has S, and dividing the factors by its root gives back the orthonormal U and V.
+    Singular values below about 1e-8 of the largest are not resolved, since the iteration works with A^T A.
+
+    Parameters
+    ----------
+    rank : int, default 10
+        k, at most the smaller of the numbers of users and items.
+    imputation : str, default "zero"
+        What a missing pair is: "zero"; "mean" of all ratings; "userMean"; "itemMean". The means are added as a
+        rank-one matrix and never stored. With "zero" pairs that occur twice add up; with means every pair must be
+        unique.
+    oversampling : int, default 10
+        Further dimensions of the subspace that is iterated: more dimensions need fewer iterations.
+    maxIter : int, default 10
+        The largest number of iterations, at least 1; each is a pass over the ratings.
+    tol : float, default 1e-8
+        Stop when the captured sum of squares grows by less than this share of the matrix's; 0 never stops early.
+    seed : int, default 0
+        Of the random subspace at the start.
+    clip : bool, default False
+        Clip predictions to the range of the ratings.
+    validationIndicatorCol : str, optional
+        Boolean column: rows that are left out (missing, hence imputed); their RMSE is in the last line of the history.
+
+    Notes
+    -----
+    The history's ``loss`` is the squared Frobenius error |A - U S V^T|^2. Regularisation, biases, weights and
+    constraints do not apply; setting one raises, and so does folding in.
+
+    Examples
+    --------
+    >>> from mfspark import TruncatedSVD
+    >>> model = TruncatedSVD(rank=2, imputation="itemMean").fit(ratings)        # doctest: +SKIP
+    >>> model.singularValues                                                    # doctest: +SKIP
+    """
+
+    imputation = _param("imputation", "one of " + ", ".join(IMPUTATIONS), TypeConverters.toString)
+    oversampling = _param("oversampling", "further dimensions of the subspace, >= 0", TypeConverters.toInt)
+
+    _sides = (0,)
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__()
+        self._set_fit_defaults()
+        self._setDefault(imputation="zero", oversampling=10, tol=1e-8)
+        self.setParams(**params)
+
+    def check(self) -> None:
+        """Raise ParameterError for a value or a combination that cannot take effect."""
+        super().check()
+        self.check_choice("imputation", IMPUTATIONS)
+        self.refuse(NO_EFFECT, "does not apply to TruncatedSVD")
+        for name, least in (("maxIter", 1), ("oversampling", 0)):
+            if self.getOrDefault(name) < least:
+                raise ParameterError(f"{name} must be at least {least}, not {self.getOrDefault(name)}")
+
+    def settings(self, found: Profile) -> Settings:
+        """Return the parameters as the kernels take them."""
+        rank, least = self.getOrDefault("rank"), min(len(side) for side in found.sides)
+        if rank > least:
+            users, items = (len(side) for side in found.sides)
+            raise ParameterError(f"rank is {rank}, but a matrix of {users} users x {items} items has at most {least}")
+        return Settings(rank=rank, reg_param=(0.0, 0.0), dtype=self.getOrDefault("precision"))
+
+    def _train(
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+    ) -> tuple[Fitted, list[Iteration]]:
+        value = self.getOrDefault
+        shape = (len(found.sides[0]), len(found.sides[1]))
+        behind = background(blocks, layout, found, value("imputation"))
+        result, history = self._iterate(Matrix(blocks, layout, shape, behind, value("carrier")), settings.rank)
+        sides = []
+        for vectors in (result.U, result.V):
+            array = np.zeros((len(vectors), settings.padded), settings.dtype)
+            array[:, : settings.rank] = vectors * np.sqrt(result.s)
+            sides.append(array)
+        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
+        if found.held_out:
+            weights = [side.counts.astype(np.float64) for side in found.sides]
+            measure = Pass(blocks, layout, settings, Descent(), weights, limits, value("carrier"))
+            rmse = measure.at(Factors(sides), 0, last=True).validation_rmse
+            history[-1] = replace(history[-1], validation_rmse=rmse)
+        ids = (found.sides[0].ids, found.sides[1].ids)
+        return Fitted(settings, ids, (sides[0], sides[1]), 0.0, limits, folds=False), history
+
+    def _iterate(self, matrix: Matrix, rank: int) -> tuple[Decomposition, list[Iteration]]:
+        """Iterate until the captured squares settle; line t of the history is what t multiplications by A^T A give."""
+        value = self.getOrDefault
+        report, began, history = reporter(self.optional("verbose")), time.perf_counter(), list[Iteration]()
+        width = min(rank + value("oversampling"), *matrix.shape)
+        Q, before, square = improve(matrix, start(matrix.shape[1], width, value("seed")), rank)
+
+        def tell(captured: float) -> None:
+            nonlocal began
+            loss, now = max(square - captured, 0.0), time.perf_counter()
+            history.append(Iteration(len(history) + 1, loss, loss, 0.0, None, now - began))
+            began = now
+            report(history[-1], value("maxIter"))
+
+        while len(history) + 1 < value("maxIter"):
+            Q, captured, _ = improve(matrix, Q, rank)
+            tell(captured)
+            if captured - before < value("tol") * square and len(history) > 1:
+                break
+            before = captured
+        result = decompose(matrix, Q, rank)
+        tell(float(result.s @ result.s))
+        return result, history
