@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -85,9 +85,14 @@ def literal(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error, without Spark's SQLSTATE and stack trace."""
-    lines = str(error).strip().splitlines()
-    return re.sub(r"\s*SQLSTATE:.*", "", lines[0]) if lines else type(error).__name__
+    """Return what an error says, in one line: without Spark's SQLSTATE, Java class names and stack trace."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # An exception of the JVM that PySpark does not know: what it says stands in the second line.
+    raw = lines[0].startswith("An error occurred while calling") and len(lines) > 1
+    text = re.sub(r"^:\s*([\w.$]+:\s*)?", "", lines[1]) if raw else lines[0]
+    return re.sub(r"\s*SQLSTATE:.*", "", text)
 
 
 def read(spark: SparkSession, address: str, version: int | None = None) -> DataFrame:
@@ -155,14 +160,12 @@ def create(
     properties : mapping of str to str, optional
         Table properties.
     """
-    parts = [f"CREATE TABLE IF NOT EXISTS {sql_name(address)}"]
-    parts.append("(" + ", ".join(f"`{name}` {kind}" for name, kind in columns.items()) + ") USING delta")
-    if partition_by:
-        parts.append("PARTITIONED BY (" + ", ".join(f"`{name}`" for name in partition_by) + ")")
-    if properties:
-        parts.append("TBLPROPERTIES (" + ", ".join(f"{literal(k)} = {literal(v)}" for k, v in properties.items()) + ")")
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+    empty = spark.createDataFrame([], schema)
+    # Not CREATE TABLE: at a path, that fails for ever once a writer was killed while it made the table's first commit.
+    writer = empty.write.format("delta").mode("append").partitionBy(*partition_by).options(**(properties or {}))
     with _store_errors(f"cannot create the table {address}"):
-        retry_on_conflict(lambda: spark.sql(" ".join(parts)).collect())
+        retry_on_conflict(lambda: None if exists(spark, address) else _save(writer, address))
 
 
 def overwrite(df: DataFrame, address: str, partition_by: Sequence[str] = ()) -> None:
@@ -312,7 +315,7 @@ def _store_errors(doing: str) -> Iterator[None]:
         yield
     except AnalysisException as error:
         raise StoreError(f"{doing}: {one_line(error)}") from error
-    except PySparkException as error:
+    except Exception as error:  # Delta's conflicts reach Python as several unrelated classes
         if not is_conflict(error):
             raise
         raise StoreError(f"{doing}, other writers kept coming first: {one_line(error)}") from error

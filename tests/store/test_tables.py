@@ -92,6 +92,24 @@ def test_an_append_computed_from_an_old_version_is_dropped(spark, tmp_path):
     assert comp_rows == [("a", 0), ("b", 1), ("c", 2)]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "[TABLE_OR_VIEW_NOT_FOUND] No table `a`. SQLSTATE: 42P01; line 1\n'Project",
+            "[TABLE_OR_VIEW_NOT_FOUND] No table `a`.",
+        ),
+        (
+            "An error occurred while calling o1.save.\n: io.delta.X$Y: [DELTA_C] Taken.\n\tat org.a(B.scala:1)",
+            "[DELTA_C] Taken.",
+        ),
+        ("", "RuntimeError"),
+    ],
+)
+def test_an_error_in_one_line(text, line):
+    assert tables.one_line(RuntimeError(text)) == line
+
+
 @pytest.mark.parametrize("kind", ["missing", "empty folder"])
 def test_no_table_is_a_store_error(spark, tmp_path, kind):
     address = tmp_path / "nothing"
@@ -100,6 +118,28 @@ def test_no_table_is_a_store_error(spark, tmp_path, kind):
     with pytest.raises(StoreError, match="cannot read the table .*nothing") as caught:
         tables.read(spark, str(address))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("left_behind", ["nothing", "half a first commit"])
+def test_creators_at_once_make_one_table(spark, tmp_path, left_behind):
+    address = str(tmp_path / "ids")
+    if left_behind != "nothing":
+        log = tmp_path / "ids" / "_delta_log"
+        log.mkdir(parents=True)
+        (log / ".00000000000000000000.json.tmp").write_text("{")
+    columns = {"run_id": "string", "id": "bigint"}
+
+    def create(_):
+        tables.create(spark, address, columns, ("run_id",), {"delta.isolationLevel": "Serializable"})
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(create, range(3)))
+    create(None)
+    assert tables.read(spark, address).schema.simpleString() == "struct<run_id:string,id:bigint>"
+    assert tables.current_version(spark, address) == 0
+    detail = spark.sql(f"DESCRIBE DETAIL {tables.sql_name(address)}").first()
+    assert detail["partitionColumns"] == ["run_id"]
+    assert detail["properties"]["delta.isolationLevel"] == "Serializable"
 
 
 def test_appends_at_once_from_one_version_let_one_through(spark, tmp_path):
