@@ -94,6 +94,7 @@ ALS_RULES: Mapping[str, Rule] = {
     "regParamUser": Rule("float", low=0),
     "regParamItem": Rule("float", low=0),
     "regExponent": Rule("float", low=0),
+    "elasticNetParam": Rule("float", low=0, high=1),
     "implicitPrefs": Rule("bool"),
     "alpha": Rule("float", low=0),
     "unobservedWeight": Rule("float", low=0),
