@@ -77,15 +77,14 @@ def half_step(
 ) -> NDArray[np.float64]:
     """Solve one side against the other on the workers, replace it in ``factors``, and return the summed statistics.
 
-    ``settings`` are those of side 0; ``solved`` names the side to solve.
+    ``blocks`` has the columns of the solved side (``side_columns``), ``settings`` are those of side 0; ``solved`` names
+    the side to solve.
     """
     seen = settings if solved == 0 else settings.swapped()
     fixed = fix(factors.sides[1 - solved], seen, factors.intercept)
     bounds = layout.bounds[solved]
     start = factors.sides[solved] if seen.warm else None
     side, own = SIDES[solved], replace(layout, bounds=(bounds, bounds))
-    columns = [name for name in blocks.columns if name == "block" or name.startswith(f"{side}_")]
-
     def solve(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
         fixed, start = data
         for batch in batches:
@@ -101,10 +100,15 @@ def half_step(
                 arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _SOLVED_KINDS, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, ["block", "solved", "statistics", "unsolved"])
 
-    frame, release = carry(blocks.select(columns), (fixed, start), solve, _SOLVED_SCHEMA, packed=True, carrier=carrier)
+    frame, release = carry(blocks, (fixed, start), solve, _SOLVED_SCHEMA, packed=True, carrier=carrier)
     found = frame.toArrow()
     release()
     return _collect(found, factors, solved, bounds)
+
+
+def side_columns(blocks: DataFrame, side: int) -> DataFrame:
+    """Return the frame of blocks with one side's columns only."""
+    return blocks.select([name for name in blocks.columns if name == "block" or name.startswith(f"{SIDES[side]}_")])
 
 
 def _collect(found: pa.Table, factors: Factors, solved: int, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -141,10 +145,11 @@ def alternate(
     regularisation, the first the other side's.
     """
     history: list[Iteration] = []
+    users, items = side_columns(blocks, 0), side_columns(blocks, 1)
     for iteration in range(1, schedule.iterations + 1):
         began = time.perf_counter()
-        first = half_step(blocks, layout, factors, 1, settings, True, schedule.limits, carrier)
-        second = half_step(blocks, layout, factors, 0, settings, True, schedule.limits, carrier)
+        first = half_step(items, layout, factors, 1, settings, False, schedule.limits, carrier)
+        second = half_step(users, layout, factors, 0, settings, True, schedule.limits, carrier)
         line = _line(iteration, first, second, time.perf_counter() - began)
         history.append(line)
         if schedule.report is not None:

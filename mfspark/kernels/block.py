@@ -189,7 +189,7 @@ def solve_block(
     start : array (rows, padded), optional
         The rows' previous factors, for the solvers that improve on them.
     measure : bool
-        Whether the objective and the held-out errors are wanted too.
+        Whether the fit and the held-out errors are wanted too; the regularisation always is.
     limits : (float, float)
         The range to which held-out predictions are clipped.
 
@@ -224,6 +224,9 @@ def solve_block(
             unsolved = first + bad
         if measure:
             objective(*ratings, reg[rows], l1[rows], X[rows], statistics)
+    if not measure:
+        squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
+        statistics[STATISTICS.index("regularisation")] = reg @ squares + 2 * (l1 @ np.abs(X).sum(axis=1))
     if measure and block.held_indices.size:
         low, high = limits[0] - fixed.intercept, limits[1] - fixed.intercept
         held = (block.held_values - fixed.intercept).astype(number)

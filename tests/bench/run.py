@@ -39,7 +39,7 @@ def measure(contender: str, **options: object) -> dict:
 def plan(arguments: argparse.Namespace) -> list[tuple[str, dict]]:
     """Return what to measure, in order."""
     steps: list[tuple[str, dict]] = []
-    for size in arguments.sizes:
+    for size in sorted({1_000_000, *arguments.sizes}):  # the smallest warms every contender up
         for rank in arguments.ranks:
             for implicit in (False, True):
                 for name in SWEEPS:
@@ -87,7 +87,7 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from tests.bench import netflix, pictures
 
-    for size in arguments.sizes:
+    for size in sorted({1_000_000, *arguments.sizes}):  # the smallest warms every contender up
         measure("data", size=size, folder=arguments.data)
     rows, out = [], Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
