@@ -12,6 +12,7 @@ from mfspark.errors import (
 from mfspark.estimators.als import ALS
 from mfspark.estimators.bpmf import BPMF, BPMFModel
 from mfspark.estimators.gradient_descent import GradientDescent
+from mfspark.estimators.sgd import SGD
 from mfspark.estimators.svdpp import SVDPlusPlus
 from mfspark.estimators.truncated_svd import TruncatedSVD
 from mfspark.model import FactorizationModel
@@ -30,6 +31,7 @@ __all__ = [
     "GradientDescent",
     "MFSparkError",
     "ParameterError",
+    "SGD",
     "SVDPlusPlus",
     "SetupError",
     "StoreError",

@@ -22,6 +22,7 @@ def sample_negatives(
     epoch: int,
     first_row: int = 0,
     exclude_observed: bool = True,
+    skip_full: bool = False,
 ) -> NDArray[np.int32]:
     """Draw items uniformly for each observed pair, with replacement.
 
@@ -45,6 +46,8 @@ def sample_negatives(
     exclude_observed : bool, default True
         Draw again while the item is one the row has observed. False draws from all items, which is faster and, with few
         ratings a user, hardly different.
+    skip_full : bool, default False
+        Give a row that has observed every item -1 instead of items.
 
     Returns
     -------
@@ -56,7 +59,8 @@ def sample_negatives(
     ParameterError
         `n_negatives` is below 1.
     DataError
-        An item lies outside 0..n_items-1, or a row has observed every item, so that nothing is left to draw.
+        An item lies outside 0..n_items-1, or a row has observed every item, so that nothing is left to draw (unless
+        `skip_full`).
     """
     if n_negatives < 1:
         raise ParameterError(f"n_negatives is {n_negatives}; it must be at least 1")
@@ -65,7 +69,7 @@ def sample_negatives(
         raise DataError(f"{outside} of {len(indices)} items lie outside 0..{n_items - 1}; rebuild the item index")
     negatives = np.empty((len(indices), n_negatives), dtype=np.int32)
     key = np.uint64(_python_mix(seed, epoch))
-    full = _sample(indptr, indices, n_items, key, first_row, exclude_observed, negatives)
+    full = _sample(indptr, indices, n_items, key, first_row, exclude_observed, skip_full, negatives)
     if full >= 0:
         raise DataError(
             f"row {full + first_row} has observed all {n_items} items, so no negative is left for it; drop the row or "
@@ -80,8 +84,8 @@ def _python_mix(seed: int, epoch: int) -> int:
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _sample(indptr, indices, n_items, key, first_row, exclude_observed, negatives):  # type: ignore[no-untyped-def]
-    """Fill `negatives`; return -1, or the first row that has observed every item."""
+def _sample(indptr, indices, n_items, key, first_row, exclude_observed, skip_full, negatives):  # type: ignore[no-untyped-def]
+    """Fill `negatives`; return -1, or the first row that has observed every item and is not to be skipped."""
     seen_by = np.full(n_items, -1, dtype=np.int64)
     for row in range(indptr.size - 1):
         n_seen = 0
@@ -90,7 +94,10 @@ def _sample(indptr, indices, n_items, key, first_row, exclude_observed, negative
                 n_seen += seen_by[indices[x]] != row
                 seen_by[indices[x]] = row
             if n_seen == n_items:
-                return row
+                if not skip_full:
+                    return row
+                negatives[indptr[row] : indptr[row + 1]] = -1
+                continue
         row_key, counter = mix(key, np.uint64(first_row + row)), np.uint64(0)
         for x in range(indptr[row], indptr[row + 1]):
             for draw in range(negatives.shape[1]):

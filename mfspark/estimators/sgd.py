@@ -1,0 +1,220 @@
+"""Matrix factorization by stratified distributed stochastic gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.ml.param import TypeConverters
+from pyspark.ml.param.shared import HasStepSize
+from pyspark.sql import DataFrame
+
+from mfspark.engine.blocks import Layout
+from mfspark.engine.fitting import Iteration
+from mfspark.engine.progress import reporter
+from mfspark.engine.ratings import Profile
+from mfspark.engine.state import Fitted
+from mfspark.engine.strata import Job, fit, task_count
+from mfspark.errors import DataError, ParameterError
+from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.params import _param
+from mfspark.kernels.block import Settings
+from mfspark.kernels.csr import balanced_bounds
+from mfspark.kernels.losses import LOSSES
+from mfspark.kernels.schedules import STEP_SCHEDULES
+from mfspark.kernels.sgd_blocks import Recipe
+from mfspark.session import default_parallelism
+
+COUNT_LOSSES = ("poisson", "poisson_identity")
+
+
+class SGD(BlockEstimator, HasStepSize):
+    """Matrix factorization by stochastic gradient descent, rating by rating, on all workers at once (DSGD).
+
+    With the score s = alpha + b_u + b_i + x_u . y_i, minimises for the squared loss ALS's objective,
+
+        sum w (r - s)^2 + sum_u lambda_U n_u^nu (b_u^2 + |x_u|^2) + sum_i lambda_V n_i^nu (b_i^2 + |y_i|^2),
+
+    and for the other losses sum w l(s, r) plus half that regularisation; n is the sum of a row's weights. A visit of
+    one rating moves both rows by step * (w l'(s, r) other + lambda own), as Funk's method and LIBMF do (nu = 1).
+    Gemulla, Nijkamp, Haas, Sismanis (2011), "Large-scale matrix factorization with distributed stochastic gradient
+    descent": users and items are cut into d blocks each; user factors stay where their ratings are, item factors go
+    round. The intercept alpha is the mean rating (its link) with ``center``, else 0; it is not learned.
+
+    All tasks run at once, as one barrier stage of at most as many tasks as there are slots, and talk to each other over
+    sockets: dynamic allocation must be off, and executors must be able to reach each other.
+
+    Parameters
+    ----------
+    rank : int, default 10
+        Number of factors.
+    maxIter : int, default 20
+        Number of epochs; each visits every rating once.
+    loss : str, default "squared"
+        "squared"; "logistic" for labels 0 and 1; "poisson" for counts, mean exp(s); "poisson_identity" for counts, mean
+        s, needs ``nonnegative``. Predictions are on the scale of the ratings: probabilities, means.
+    stepSize : float, default 0.1
+        The first step. An epoch whose loss is not finite, or more than 10 % above the last one's, is undone and redone
+        with half the step.
+    stepSchedule : str, default "adagrad"
+        With t the epoch: "constant"; "inverse" stepSize / (1 + decay t); "exponential" stepSize exp(-decay t);
+        "bold_driver" 5 % more after a fall of the loss, half after a rise; "adagrad" own steps for every row (twin
+        learners of Chin, Zhuang, Juan, Lin 2015, as LIBMF).
+    decay : float, default 0.1
+        See stepSchedule.
+    implicitPrefs : bool, default False
+        Whether ratings are feedback: a pair of the data is 1 if its rating is > 0, else 0 (under the Poisson losses the
+        rating itself), and ``numNegatives`` items that the user has not rated are drawn for it every epoch, as zeros.
+    numNegatives : int, default 4
+        See implicitPrefs.
+    regParam, regParamUser, regParamItem, regExponent : float, default 0.1, regParam, regParam, 1
+        lambda, lambda_U, lambda_V, nu. Drawn pairs count as ratings.
+    userBias, itemBias, center : bool, default False
+        b_u, b_i, and alpha.
+    nonnegative : bool, default False
+        Factors >= 0: projected after each update.
+    initStd : float, default 1
+        The start is N(0, initStd^2 / rank); its absolute value where nonnegative, or squared without center.
+    numUserBlocks, numItemBlocks : int, optional
+        d; both are the same number. By default as many as slots, or more for large data.
+    tol : float, default 0
+        Stop when the loss falls by less than this share in an epoch; 0 never stops early.
+    weightCol, validationIndicatorCol, clip
+        As in ``ALS``.
+    seed : int, default 0
+        The same seed, data, blocks and slots give the same factors, bit for bit on one machine.
+
+    Notes
+    -----
+    The loss in the history adds up what every visit found just before its update: it is not that of the epoch's final
+    factors. The validation RMSE and the regularisation are.
+
+    Examples
+    --------
+    >>> from mfspark import SGD
+    >>> model = SGD(rank=2, maxIter=20, seed=0).fit(ratings)        # doctest: +SKIP
+    """
+
+    loss = _param("loss", "one of " + ", ".join(LOSSES), TypeConverters.toString)
+    stepSchedule = _param("stepSchedule", "one of " + ", ".join(STEP_SCHEDULES), TypeConverters.toString)
+    decay = _param("decay", "how fast the step falls (stepSchedule 'inverse', 'exponential')", TypeConverters.toFloat)
+    implicitPrefs = _param("implicitPrefs", "whether ratings are implicit feedback", TypeConverters.toBoolean)
+    numNegatives = _param("numNegatives", "unrated items drawn per rating and epoch (implicit)", TypeConverters.toInt)
+
+    _sides = (0,)
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__()
+        self._set_fit_defaults()
+        self._setDefault(
+            maxIter=20, loss="squared", stepSize=0.1, stepSchedule="adagrad", decay=0.1, implicitPrefs=False,
+            numNegatives=4,
+        )  # fmt: skip
+        self.setParams(**params)
+
+    def check(self) -> None:
+        """Raise ParameterError for a value or a combination that cannot take effect."""
+        super().check()
+        value = self.getOrDefault
+        self.check_choice("loss", LOSSES)
+        self.check_choice("stepSchedule", STEP_SCHEDULES)
+        if not 0 < value("stepSize") < np.inf:
+            raise ParameterError(f"stepSize must be a finite number > 0, not {value('stepSize')}")
+        if not 0 <= value("decay") < np.inf:
+            raise ParameterError(f"decay must be a finite number >= 0, not {value('decay')}")
+        if value("numNegatives") < 1:
+            raise ParameterError(f"numNegatives must be at least 1, not {value('numNegatives')}")
+        users, items = (self.optional(name) for name in ("numUserBlocks", "numItemBlocks"))
+        if items is not None and items != users:
+            raise ParameterError(f"numItemBlocks must be numUserBlocks ({users}) or left out, not {items}")
+        if value("loss") == "poisson_identity" and not value("nonnegative"):
+            raise ParameterError("loss 'poisson_identity' needs nonnegative=True: its mean is the score itself")
+        if value("loss") in ("logistic", "poisson") and value("nonnegative"):
+            raise ParameterError(f"nonnegative is for the losses squared and poisson_identity, not {value('loss')!r}")
+        self._check_effect()
+
+    def _check_effect(self) -> None:
+        value = self.getOrDefault
+        if value("stepSchedule") not in ("inverse", "exponential"):
+            self.refuse(("decay",), "takes effect only with stepSchedule 'inverse' or 'exponential'")
+        if not value("implicitPrefs"):
+            self.refuse(("numNegatives",), "takes effect only with implicitPrefs=True")
+        elif value("clip"):
+            raise ParameterError("clip takes effect only with implicitPrefs=False")
+        self.refuse(("precision",), "has no other choice for SGD than 'float32'")
+        if self.isSet("checkpointInterval") and value("checkpointInterval") != -1:
+            raise ParameterError(
+                "checkpointInterval takes no effect in SGD: a fit is one job; leave it or set it to -1"
+            )
+
+    def settings(self, found: Profile) -> Settings:  # noqa: ARG002
+        """Return the parameters that the model keeps, seen from the user side."""
+        value = self.getOrDefault
+        return Settings(
+            rank=value("rank"),
+            reg_param=self.lambdas(),
+            bias=(value("userBias"), value("itemBias")),
+            exponent=value("regExponent"),
+            nonnegative=value("nonnegative"),
+        )
+
+    def recipe(self, found: Profile) -> Recipe:
+        """Return what is minimised and how, as the kernels take it."""
+        value, loss = self.getOrDefault, LOSSES[self.getOrDefault("loss")]
+        negatives = value("numNegatives") if value("implicitPrefs") else 0
+        preferred = found.mean if loss.name in COUNT_LOSSES or not negatives else 1.0
+        return Recipe(
+            rank=value("rank"),
+            loss=loss.name,
+            bias=(value("userBias"), value("itemBias")),
+            reg=self.lambdas(),
+            exponent=value("regExponent"),
+            nonnegative=value("nonnegative"),
+            mean=loss.link(preferred / (1 + negatives)) if value("center") else 0.0,
+            step=value("stepSize"),
+            schedule=value("stepSchedule"),
+            decay=value("decay"),
+            epochs=value("maxIter"),
+            tol=value("tol"),
+            implicit=value("implicitPrefs"),
+            negatives=negatives,
+            std=value("initStd"),
+            signed=not value("nonnegative") and (value("center") or loss.name != "squared"),
+            seed=value("seed"),
+            limits=(found.low, found.high) if value("clip") else (-np.inf, np.inf),
+        )
+
+    def _train(
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+    ) -> tuple[Fitted, list[Iteration]]:
+        self._check_ratings(found)
+        recipe, users = self.recipe(found), layout.bounds[0]
+        items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
+        tasks = task_count(len(users) - 1, default_parallelism(blocks.sparkSession))
+        sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks))
+        report = reporter(self.optional("verbose"))
+        for line in history:
+            report(line, recipe.epochs)
+        kept = (_padded(sides[0], settings), _padded(sides[1], settings))
+        ids = (found.sides[0].ids, found.sides[1].ids)
+        return Fitted(settings, ids, kept, recipe.mean, recipe.limits, recipe.loss), history
+
+    def _check_ratings(self, found: Profile) -> None:
+        """Raise DataError for ratings that the loss is not defined for."""
+        loss = LOSSES[self.getOrDefault("loss")]
+        if self.getOrDefault("implicitPrefs") and loss.name not in COUNT_LOSSES:
+            return
+        seen = np.array([found.low, found.high]) if found.values is None else found.values
+        wrong = seen[~loss.accepts(seen)]
+        if wrong.size or (loss.name == "logistic" and found.values is None):
+            example = wrong[0] if wrong.size else "more than 256 different values"
+            column = self.getOrDefault("ratingCol")
+            raise DataError(f"column {column!r} has {example}, but loss {loss.name!r} needs {loss.domain}")
+
+
+def _padded(side: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
+    array = np.zeros((len(side), settings.padded), np.float32)
+    array[:, : side.shape[1]] = side
+    return array
