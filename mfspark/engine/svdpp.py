@@ -2,10 +2,9 @@
 
 An iteration is one pass over the blocks. A task gets all items (q, y, b) and its users (p, b) as they are at the start
 of the iteration, measures the objective and the held-out errors there, visits its ratings once, and sends back its
-users and its own version of the items. The driver combines the versions of an item by how much of the way to its
-optimum each task can have gone with its number of ratings (``combine``): with few ratings the tasks' moves add up as in
-one long pass, with many they are averaged (parameter mixing, McDonald, Hall, Mann 2010), since each of them has gone
-the whole way.
+users and its own version of the items. The driver puts these together by averaging (parameter mixing, McDonald, Hall,
+Mann 2010), except that the moves of q and b of rare items are added up (``share_weights``). More blocks therefore learn
+more slowly per iteration: they need more iterations, and give slightly different factors.
 
 What travels per iteration: the items out to and back from every block. Spark serves this while the items fit a task.
 """
@@ -33,7 +32,7 @@ from mfspark.kernels.svdpp import STATISTICS, epoch, measure, whole_users
 _SCHEMA = "block int, users binary, items binary, implicit binary, counts binary, statistics array<double>"
 _KINDS = (pa.int32(), *[pa.binary()] * 4, pa.list_(pa.float64()))
 _NAMES = ("block", "users", "items", "implicit", "counts", "statistics")
-CURVATURE = 0.5  # the squared length of a user's factors in one direction, roughly; see ``combine``
+CURVATURE = 0.5  # the squared length of a user's factors in one direction, roughly; see ``share_weights``
 
 
 @dataclass
@@ -137,10 +136,10 @@ def _pass(
         part[:] = np.frombuffer(row["users"], np.float32).reshape(part.shape)
     if step:
         counts = np.array([np.frombuffer(row["counts"], np.int32) for row in found])
-        for name in ("items", "implicit"):
+        for name, weights in (("items", share_weights(counts, step)), ("implicit", mean_weights(counts))):
             before = getattr(state, name)
             versions = (np.frombuffer(row[name], np.float32).reshape(before.shape) for row in found)
-            setattr(state, name, combine(before, versions, counts, step))
+            setattr(state, name, combine(before, versions, weights))
     state.users = users
     return np.sum([row["statistics"] for row in found], axis=0)
 
@@ -172,13 +171,9 @@ def _visit(
 
 
 def combine(
-    before: NDArray[np.float32], versions: Iterator[NDArray[np.float32]], counts: NDArray[Any], step: float
+    before: NDArray[np.float32], versions: Iterator[NDArray[np.float32]], weights: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Put the blocks' versions of the items together.
-
-    SGD on c ratings of an item goes the share s(c) = 1 - exp(-step a c) of the way to the item's optimum, where a is
-    the curvature of one rating. The moves are added up and scaled by s(sum c) / sum s(c): 1 for rare items, whose
-    moves add up, and 1 / blocks for frequent ones, whose moves are averaged.
+    """Put the blocks' versions of the items together: ``before`` plus the weighted sum of their moves.
 
     Parameters
     ----------
@@ -186,22 +181,38 @@ def combine(
         The items at the start of the iteration.
     versions : iterator of arrays (m, k)
         Each block's items at its end.
-    counts : int array (blocks, m)
-        The number of ratings of each item in each block.
-    step : float
-        eta.
+    weights : array (blocks, m)
+        From ``share_weights`` or ``mean_weights``.
 
     Returns
     -------
     array (m, k)
     """
+    moved = np.zeros_like(before)
+    for version, weight in zip(versions, weights, strict=True):
+        moved += weight.astype(np.float32)[:, None] * (version - before)
+    return before + moved
+
+
+def share_weights(counts: NDArray[Any], step: float) -> NDArray[np.float64]:
+    """Return the weights (blocks, m) of the moves of q and b, for the numbers of ratings of each item in each block.
+
+    SGD on c ratings of an item goes about the share s(c) = 1 - exp(-step a c) of the way to the item's optimum, where
+    a is the curvature of one rating. The moves are added up and scaled by s(sum c) / sum s(c): 1 for rare items, whose
+    moves add up as in one long pass, and 1 / blocks for frequent ones, each of whose moves goes the whole way.
+    """
     share = 1 - np.exp(-step * CURVATURE * counts)
     whole = 1 - np.exp(-step * CURVATURE * counts.sum(axis=0))
-    scale = (whole / np.maximum(share.sum(axis=0), 1e-30)).astype(np.float32)[:, None]
-    moved = np.zeros_like(before)
-    for version in versions:
-        moved += version - before
-    return before + scale * moved
+    return np.broadcast_to(whole / np.maximum(share.sum(axis=0), 1e-30), counts.shape)
+
+
+def mean_weights(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the weights (blocks, m) of the moves of y: their mean, weighted by the numbers of ratings.
+
+    A user moves the y of all its items in one direction, so that even rare items' moves are all parts of one common
+    move that every block makes: adding them up would overshoot by the number of blocks.
+    """
+    return counts / np.maximum(counts.sum(axis=0), 1)
 
 
 def _line(iteration: int, statistics: NDArray[Any], seconds: float) -> Iteration:

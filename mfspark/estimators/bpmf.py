@@ -22,7 +22,7 @@ from mfspark.kernels.block import Settings
 from mfspark.model import FactorizationModel
 
 NOT_IN_BPMF = (
-    "regParam", "regParamUser", "regParamItem", "regExponent", "tol", "userBias", "itemBias", "nonnegative",
+    "regParam", "regParamUser", "regParamItem", "regExponent", "tol", "userBias", "itemBias", "nonnegative", "initMode",
 )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         """Raise ParameterError for a value that cannot take effect."""
         super().check()
         self.refuse(("userBias", "itemBias", "center"), "is part of SVD++: leave it at True, or use ALS")
-        self.refuse(("nonnegative", "weightCol", "regExponent"), "does not exist in SVD++: use ALS")
+        self.refuse(("nonnegative", "weightCol", "regExponent", "initMode"), "does not exist in SVD++: use ALS")
         if self.getOrDefault("precision") != "float32":
             raise ParameterError("SVDPlusPlus computes in precision 'float32' only")
         for name in ("regParamImplicit", "regParamBias", "stepDecay", "initStd"):
