@@ -15,6 +15,8 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, cast
 
+_BYE = "bye"  # a task's last word: that it then hangs up is no failure
+
 
 class Solo:
     """A gang of one."""
@@ -58,6 +60,7 @@ class Gang(Solo):
             self._peers = {other: _call((hosts[other], ports[other]), secret, own) for other in range(own)}
             while len(self._peers) < self.size - 1:
                 self._answer(listener)
+        self._heard = list(self._peers.values())
         self._inbox: dict[Hashable, Any] = {}
         self._rounds = 0
         # Sending in a thread: two tasks that send to each other at once would both wait for a reader.
@@ -94,14 +97,20 @@ class Gang(Solo):
             The other task has gone, so that this one must fail too.
         """
         while key not in self._inbox:
-            for peer in wait(list(self._peers.values())):
-                name, value = cast("Connection", peer).recv()
+            for ready in wait(self._heard):
+                peer = cast("Connection", ready)
+                name, value = peer.recv()
                 self._inbox[name] = value
+                if isinstance(name, tuple) and name[0] == _BYE:
+                    self._heard.remove(peer)
         return self._inbox.pop(key)
 
     def close(self) -> None:
         """Finish sending, and hang up once all have finished."""
-        self.gather(None)
+        for to in self._peers:
+            self.send(to, (_BYE, self.number), None)
+        for other in self._peers:
+            self.take((_BYE, other))
         self._sender.shutdown(wait=True)
         for future in self._sent:
             future.result()

@@ -16,7 +16,8 @@ from mfspark.engine.fitting import Iteration
 from mfspark.engine.progress import reporter
 from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
-from mfspark.engine.strata import Job, fit, task_count
+from mfspark.engine.strata import fit, task_count
+from mfspark.engine.strata_worker import Job
 from mfspark.errors import DataError, ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.params import _param

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import naive
 import naive_sgd
@@ -12,8 +13,9 @@ import pytest
 
 from mfspark.engine.blocks import Layout
 from mfspark.engine.gang import Solo
-from mfspark.engine.strata import Job, Worker, run, task_count
-from mfspark.errors import TrainingError
+from mfspark.engine.strata import check_gang, run, task_count
+from mfspark.engine.strata_worker import Job, Worker
+from mfspark.errors import ParameterError, TrainingError
 from mfspark.kernels.block import Block
 from mfspark.kernels.csr import balanced_bounds, counting_order
 from mfspark.kernels.sgd_blocks import Recipe, UserBlock, first_rows, strata
@@ -299,6 +301,14 @@ def test_the_gang_equals_one_worker_with_every_block(spark):
         for comp, ref in zip(sides, factors(worker), strict=True):
             np.testing.assert_array_equal(comp[:, :4], ref[:, :4])
         assert [line.loss for line in history] == [line.loss for line in lines]
+
+
+def test_dynamic_allocation_is_refused_with_advice():
+    conf = SimpleNamespace(get=lambda key, default: "true" if key == "spark.dynamicAllocation.enabled" else default)
+    session = SimpleNamespace(conf=conf)
+    check_gang(session, 1)
+    with pytest.raises(ParameterError, match="its 3 tasks together.*numUserBlocks=1"):
+        check_gang(session, 3)
 
 
 RETRY = """
