@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +31,12 @@ def test_the_constraints_pin_every_dependency():
     wanted = re.findall(r'^  "([A-Za-z0-9_-]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert wanted
     assert {name.lower() for name in wanted} <= names
+
+
+def test_every_job_is_a_console_script():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")} - {"__init__"}
+    assert scripts == {f"mfspark-{name}": f"jobs.{name}:main" for name in jobs}
 
 
 def make(*arguments):
