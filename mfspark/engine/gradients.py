@@ -24,7 +24,17 @@ from mfspark.engine.ratings import SIDES, Profile
 from mfspark.errors import TrainingError
 from mfspark.kernels.block import Settings
 from mfspark.kernels.confidence import ridge
-from mfspark.kernels.gradients import FIT, SLOPE, STATISTICS, VALID_ROWS, VALID_SQUARES, WEIGHT, Batch, gradient_block
+from mfspark.kernels.gradients import (
+    FIT,
+    HALVES,
+    SLOPE,
+    STATISTICS,
+    VALID_ROWS,
+    VALID_SQUARES,
+    WEIGHT,
+    Batch,
+    gradient_block,
+)
 from mfspark.kernels.losses import get_loss
 from mfspark.kernels.optimisers import Hyper, Optimiser, clip_by_norm, learning_rate
 from mfspark.kernels.schedules import ScheduleState
@@ -127,7 +137,7 @@ class Pass:
         The frame of blocks and how both sides are cut.
     settings : Settings
         The model, seen from the user side; its regularisation is ALS's: reg_param * (a row's weight) ** exponent
-        beside the *sum* of the losses.
+        beside the *sum* of the losses; half of it for losses other than the squared one.
     descent : Descent
         The loss and the batches.
     weights : pair of arrays
@@ -156,6 +166,7 @@ class Pass:
             ridge(weight, reg, settings.exponent) for weight, reg in zip(weights, settings.reg_param, strict=True)
         ]
         self.total = float(weights[_SIDE].sum())
+        self.half = HALVES.get(descent.loss, 1.0) / 2
 
     def at(self, factors: Factors, step: int, last: bool = False) -> Gradient:
         """Return the gradient at a point, of the ratings of a step's batch; of all, without derivatives, if last."""
@@ -164,10 +175,11 @@ class Pass:
         if not n > 0:
             raise TrainingError("a step's batch has no ratings: raise miniBatchFraction")
         for place, (array, own) in enumerate(zip(factors.sides, self.ridges, strict=True)):
-            regularisation += float(own @ np.einsum("ij,ij->i", array, array, dtype=np.float64)) / self.total
+            regularisation += float(own @ np.einsum("ij,ij->i", array, array, dtype=np.float64))
             if not last:
-                slope = sides[place] / n + (2 / self.total) * own[:, None] * array
+                slope = sides[place] / n + (2 * self.half / self.total) * own[:, None] * array
                 sides[place] = slope.astype(array.dtype, copy=False)
+        regularisation *= self.half / self.total
         rmse = float(np.sqrt(sums[VALID_SQUARES] / sums[VALID_ROWS])) if sums[VALID_ROWS] else None
         return Gradient(float(sums[FIT] / n), regularisation, sides, float(sums[SLOPE] / n), rmse)
 

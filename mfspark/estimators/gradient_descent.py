@@ -33,8 +33,10 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
 
     where N is the sum of the weights w, and N_u that of one user's ratings. With ``regExponent`` nu = 1 this is ALS's
     objective divided by N, so that the same regParam has the same minimum as ``ALS``; with nu = 0 it is the plain
-    biased latent factor model. The gradients for the squared error are dE/dX = -(2/N) D Y and dE/dY = -(2/N) D^T X
-    with D = mask o (R - predictions) (Funk 2006; Koren, Bell, Volinsky 2009), computed block by block.
+    biased latent factor model. For the other losses the regularisation is halved, as in ``SGD``, so that with nu = 0
+    N lambda_U is the precision of a Gaussian prior. The gradients for the squared error are dE/dX = -(2/N) D Y and
+    dE/dY = -(2/N) D^T X with D = mask o (R - predictions) (Funk 2006; Koren, Bell, Volinsky 2009), computed block by
+    block.
 
     Parameters
     ----------
@@ -51,10 +53,10 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
     stepSize : float, default 0.05
         The first learning rate.
     stepSchedule : str, default "constant"
-        With t the step: "constant"; "inverse" stepSize / (1 + stepDecay t); "exponential" stepSize exp(-stepDecay t);
+        With t the step: "constant"; "inverse" stepSize / (1 + decay t); "exponential" stepSize exp(-decay t);
         "step" as exponential, but changing only every ``stepInterval`` steps; "bold_driver" 5 % more after a fall of
         the loss, half and the step undone after a rise: the loss never rises.
-    stepDecay : float, default 0.01
+    decay : float, default 0.01
         See stepSchedule.
     stepInterval : int, default 10
         See stepSchedule.
@@ -86,7 +88,7 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
 
     loss = _param("loss", "one of " + ", ".join(LOSSES), TypeConverters.toString)
     stepSchedule = _param("stepSchedule", "one of " + ", ".join(RATE_SCHEDULES), TypeConverters.toString)
-    stepDecay = _param("stepDecay", "how fast the learning rate falls, per step", TypeConverters.toFloat)
+    decay = _param("decay", "how fast the learning rate falls, per step", TypeConverters.toFloat)
     stepInterval = _param("stepInterval", "steps between two falls (stepSchedule 'step')", TypeConverters.toInt)
     momentum = _param("momentum", "share of the last direction that is kept, in [0, 1)", TypeConverters.toFloat)
     squareDecay = _param("squareDecay", "share of the mean squared gradient that is kept", TypeConverters.toFloat)
@@ -101,7 +103,7 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
         super().__init__()
         self._set_fit_defaults()
         self._setDefault(
-            maxIter=100, loss="squared", solver="adam", stepSize=0.05, stepSchedule="constant", stepDecay=0.01,
+            maxIter=100, loss="squared", solver="adam", stepSize=0.05, stepSchedule="constant", decay=0.01,
             stepInterval=10, momentum=0.9, miniBatchFraction=1.0, initStd=0.1,
         )  # fmt: skip
         self.setParams(**params)
@@ -136,7 +138,7 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
         if value("solver") not in ("rmsprop", "adam"):
             self.refuse(("squareDecay",), "takes effect only with solver 'rmsprop' or 'adam'")
         if value("stepSchedule") not in ("inverse", "exponential", "step"):
-            self.refuse(("stepDecay",), "takes effect only with stepSchedule 'inverse', 'exponential' or 'step'")
+            self.refuse(("decay",), "takes effect only with stepSchedule 'inverse', 'exponential' or 'step'")
         if value("stepSchedule") != "step":
             self.refuse(("stepInterval",), "takes effect only with stepSchedule 'step'")
 
@@ -162,7 +164,7 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
             optimiser=value("solver"),
             rate=value("stepSize"),
             schedule=value("stepSchedule"),
-            decay=value("stepDecay"),
+            decay=value("decay"),
             every=value("stepInterval"),
             clip_norm=self.optional("clipNorm"),
             share=value("miniBatchFraction"),
