@@ -18,7 +18,7 @@ from mfspark.engine.fitting import Iteration
 from mfspark.engine.materialise import storage_level
 from mfspark.engine.ratings import Columns, id_type
 from mfspark.engine.scoring import PairData, add_predictions, pair_data
-from mfspark.engine.state import Fitted
+from mfspark.engine.state import Fitted, SeenBlocks
 from mfspark.errors import DataError, ParameterError
 from mfspark.estimators.params import ModelParams
 from mfspark.persistence import ParamsReader, ParamsWriter
@@ -40,6 +40,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         self._seen: DataFrame | None = None
         self._data: PairData | None = None
         self._frames: dict[str, DataFrame] = {}
+        self._seen_blocks: SeenBlocks | None = None
 
     @classmethod
     def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> FactorizationModel:
@@ -159,11 +160,11 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         seen : DataFrame, optional
             Pairs (userCol, itemCol) to leave out. With ``filterSeen`` the training data is the default.
         """
-        return recommending.for_all(self, 0, numItems, self._pairs_seen(seen))
+        return recommending.for_all(self, 0, numItems, seen)
 
     def recommendForAllItems(self, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
         """Return each item's best users: itemCol, recommendations array<struct<userCol, rating>>."""
-        return recommending.for_all(self, 1, numUsers, self._pairs_seen(seen))
+        return recommending.for_all(self, 1, numUsers, seen)
 
     def recommendForUserSubset(self, dataset: DataFrame, numItems: int, seen: DataFrame | None = None) -> DataFrame:
         """Return the best items of the distinct known users in a data set's userCol."""
@@ -210,6 +211,13 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
                 raise ParameterError("filterSeen needs the pairs to leave out: a loaded model takes them as seen=...")
             seen = self._seen
         return seen
+
+    def unpersist(self) -> FactorizationModel:
+        """Let go of the training pairs that ``filterSeen`` keeps on the workers; they are read again when needed."""
+        if self._seen_blocks is not None:
+            self._seen_blocks.release()
+            self._seen_blocks = None
+        return self
 
     def write(self) -> ParamsWriter:
         """Return a writer: ``model.write().overwrite().save(path)``."""

@@ -29,6 +29,7 @@ def _broadcast(
     function: Function,
     schema: Any,
     packed: bool,  # noqa: ARG001
+    barrier: bool,
 ) -> tuple[DataFrame, Release]:
     """Send the data once to every executor as a broadcast variable (classic Spark only)."""
     sent = frame.sparkSession.sparkContext.broadcast(data)
@@ -36,10 +37,12 @@ def _broadcast(
     def run(batches: Batches) -> Batches:
         return function(batches, sent.value)
 
-    return frame.mapInArrow(run, schema), lambda: sent.unpersist()
+    return frame.mapInArrow(run, schema, barrier=barrier), lambda: sent.unpersist()
 
 
-def _join(frame: DataFrame, data: Any, function: Function, schema: Any, packed: bool) -> tuple[DataFrame, Release]:
+def _join(
+    frame: DataFrame, data: Any, function: Function, schema: Any, packed: bool, barrier: bool
+) -> tuple[DataFrame, Release]:
     """Send the data as a one-row table, broadcast-joined to few, large rows (Spark Connect and serverless too)."""
     spark = frame.sparkSession
     kept = frame.columns
@@ -57,15 +60,21 @@ def _join(frame: DataFrame, data: Any, function: Function, schema: Any, packed: 
         if first is not None:
             yield from function(inner(first), pickle.loads(first.column(_CARRIED)[0].as_buffer()))
 
-    return joined.mapInArrow(run, schema), lambda: None
+    return joined.mapInArrow(run, schema, barrier=barrier), lambda: None
 
 
-CARRIERS = {"broadcast": _broadcast, "join": _join}
+CARRIERS: dict[str, Callable[..., tuple[DataFrame, Release]]] = {"broadcast": _broadcast, "join": _join}
 """The strategies by name."""
 
 
 def carry(
-    frame: DataFrame, data: Any, function: Function, schema: Any, packed: bool = False, carrier: str = "auto"
+    frame: DataFrame,
+    data: Any,
+    function: Function,
+    schema: Any,
+    packed: bool = False,
+    carrier: str = "auto",
+    barrier: bool = False,
 ) -> tuple[DataFrame, Release]:
     """Apply a function of Arrow batches and driver data to every partition.
 
@@ -83,6 +92,8 @@ def carry(
         Whether the rows are few and large.
     carrier : str
         A key of CARRIERS, or "auto": by the kind of session.
+    barrier : bool
+        Whether all partitions' tasks start together (a gang).
 
     Returns
     -------
@@ -92,7 +103,7 @@ def carry(
         To be called when the result is not evaluated any more.
     """
     name = default_carrier(frame.sparkSession) if carrier == "auto" else carrier
-    return CARRIERS[name](frame, data, function, schema, packed)
+    return CARRIERS[name](frame, data, function, schema, packed, barrier)
 
 
 def default_carrier(spark: SparkSession) -> str:

@@ -25,10 +25,11 @@ _SOLVED_KINDS = (pa.int32(), pa.binary(), pa.list_(pa.float64()), pa.int64())
 
 @dataclass
 class Factors:
-    """Both sides as arrays (n x padded; column ``rank`` holds the bias where there is one) and the intercept."""
+    """Both sides as arrays (n x padded; column ``rank`` holds the bias where there is one), intercept, ids if known."""
 
     sides: list[NDArray[Any]]
     intercept: float = 0.0
+    ids: tuple[pa.Array, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def initial_factors(profile: Profile, settings: Settings, seed: int, std: float,
         drawn = generator.standard_normal((len(side), settings.rank), np.float32) * (std / np.sqrt(settings.rank))
         array[:, : settings.rank] = drawn if signed else np.abs(drawn)
         sides.append(array)
-    return Factors(sides)
+    return Factors(sides, ids=tuple(side.ids for side in profile.sides))
 
 
 def half_step(
@@ -85,6 +86,7 @@ def half_step(
     bounds = layout.bounds[solved]
     start = factors.sides[solved] if seen.warm else None
     side, own = SIDES[solved], replace(layout, bounds=(bounds, bounds))
+
     def solve(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
         fixed, start = data
         for batch in batches:
@@ -111,6 +113,15 @@ def side_columns(blocks: DataFrame, side: int) -> DataFrame:
     return blocks.select([name for name in blocks.columns if name == "block" or name.startswith(f"{SIDES[side]}_")])
 
 
+def unsolvable(factors: Factors, side: int, place: int) -> TrainingError:
+    """Return the error for a row whose equations have no finite solution."""
+    name = f"{factors.ids[side][place].as_py()!r}" if factors.ids else f"number {place}"
+    return TrainingError(
+        f"the equations of {SIDES[side]} {name} have no finite solution: raise regParam, or look for extreme ratings "
+        "or weights of that id"
+    )
+
+
 def _collect(found: pa.Table, factors: Factors, solved: int, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
     target = np.zeros_like(factors.sides[solved])
     total = np.zeros(len(STATISTICS))
@@ -119,10 +130,7 @@ def _collect(found: pa.Table, factors: Factors, solved: int, bounds: NDArray[np.
         number = found.column("block")[row].as_py()
         unsolved = found.column("unsolved")[row].as_py()
         if unsolved >= 0:
-            raise TrainingError(
-                f"the equations of {SIDES[solved]} number {bounds[number] + unsolved} have no finite solution: "
-                "raise regParam, or look for extreme ratings or weights of that id"
-            )
+            raise unsolvable(factors, solved, int(bounds[number] + unsolved))
         part = target[bounds[number] : bounds[number + 1]]
         part[:] = np.frombuffer(found.column("solved")[row].as_buffer(), target.dtype).reshape(part.shape)
         total += np.array(found.column("statistics")[row].as_py())
@@ -150,18 +158,32 @@ def alternate(
         began = time.perf_counter()
         first = half_step(items, layout, factors, 1, settings, False, schedule.limits, carrier)
         second = half_step(users, layout, factors, 0, settings, True, schedule.limits, carrier)
-        line = _line(iteration, first, second, time.perf_counter() - began)
-        history.append(line)
+        history.append(summed(iteration, first, second, time.perf_counter() - began))
         if schedule.report is not None:
-            schedule.report(line, schedule.iterations)
-        if not np.isfinite(line.loss):
-            raise TrainingError(f"the loss is {line.loss} after iteration {iteration}: raise regParam")
-        if schedule.tol > 0 and iteration > 1 and history[-2].loss - line.loss < schedule.tol * abs(history[-2].loss):
+            schedule.report(history[-1], schedule.iterations)
+        if finished(history, schedule):
             break
     return history
 
 
-def _line(iteration: int, first: NDArray[Any], second: NDArray[Any], seconds: float) -> Iteration:
+def finished(history: list[Iteration], schedule: Schedule) -> bool:
+    """Return whether the loss has stopped falling by ``tol``.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite.
+    """
+    loss = history[-1].loss
+    if not np.isfinite(loss):
+        raise TrainingError(f"the loss is {loss} after iteration {history[-1].iteration}: raise regParam")
+    if schedule.tol <= 0 or len(history) < 2:
+        return False
+    return history[-2].loss - loss < schedule.tol * abs(history[-2].loss)
+
+
+def summed(iteration: int, first: NDArray[Any], second: NDArray[Any], seconds: float) -> Iteration:
+    """Return an iteration's line from the statistics of its two half steps."""
     sums = dict(zip(STATISTICS, second.tolist(), strict=True))
     regularisation = sums["regularisation"] + first[STATISTICS.index("regularisation")]
     rmse = float(np.sqrt(sums["valid_squares"] / sums["valid_rows"])) if sums["valid_rows"] else None

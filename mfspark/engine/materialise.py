@@ -98,6 +98,11 @@ class Workspace:
             self._actions[id(kept)] = let_go
         return kept
 
+    def hand_over(self, frame: DataFrame) -> tuple[DataFrame, Callable[[], None]]:
+        """Keep a frame beyond the end, and return it with the function that lets it go."""
+        kept, let_go = self.materialiser.keep(frame)
+        return kept, lambda: _quietly(let_go or (lambda: None))
+
     def replace(self, old: DataFrame, frame: DataFrame) -> DataFrame:
         """Keep a frame computed from an old one, which is let go as soon as the new one is there."""
         kept = self.keep(frame)

@@ -20,7 +20,7 @@ def reporter(verbose: bool | None = None, stream: TextIO | None = None) -> Calla
         Where to, by default stderr.
     """
     out = stream or sys.stderr
-    if verbose is False or (verbose is None and not out.isatty()):
+    if not wanted(verbose, out):
         return _silent
     spent = [0.0]
 
@@ -32,6 +32,11 @@ def reporter(verbose: bool | None = None, stream: TextIO | None = None) -> Calla
         out.flush()
 
     return tell
+
+
+def wanted(verbose: bool | None, stream: TextIO | None = None) -> bool:
+    """Return whether progress is to be told: as asked for, by default on a terminal only."""
+    return (stream or sys.stderr).isatty() if verbose is None else verbose
 
 
 def _silent(line: Iteration, total: int) -> None:  # noqa: ARG001

@@ -29,6 +29,13 @@ ID_COLUMNS = ("userCol", "itemCol")
 
 def for_all(model: FactorizationModel, side: int, n: int, seen: DataFrame | None) -> DataFrame:
     """Return the best n of the other side for every id of a side."""
+    kept = model._seen_blocks
+    if seen is None and kept is not None and side in kept.sides and model.getOrDefault("filterSeen"):
+        _check_number(n)
+        last = len(kept.bounds[side]) - 1
+        frame = _seen_columns(kept.frame.where(F.col("block") < last), side)
+        return _ranked(model, side, n, frame, kept.bounds[side], model.fitted.scoring(), model.fitted.ids[side])
+    seen = model._pairs_seen(seen)
     return _best(model, side, n, seen, model.fitted.scoring(), model.fitted.ids[side], None)
 
 
@@ -134,6 +141,13 @@ def _best(
         frame = numbers.select(F.col("id").cast("int").alias("block"))
     else:
         frame = _seen_blocks(model, side, seen, known, bounds)
+    return _ranked(model, side, n, frame, bounds, (pair if side == 0 else pair[::-1]), known)
+
+
+def _ranked(
+    model: FactorizationModel, side: int, n: int, frame: DataFrame, bounds: Any, scoring: Any, known: pa.Array
+) -> DataFrame:
+    pair = (scoring[side], scoring[1 - side])
     names = tuple(model.getOrDefault(ID_COLUMNS[one]) for one in (side, 1 - side))
     kinds = (model._kinds[side], model._kinds[1 - side])
     ids = (known, model.fitted.ids[1 - side])
@@ -153,6 +167,10 @@ def _seen_blocks(model: FactorizationModel, side: int, seen: DataFrame, known: p
     layout = block_frames.Layout((both[0], both[1]), np.ones(1, np.float32), False, False, known_only=True)
     found = Profile((sides[0], sides[1]), layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0)
     frame = block_frames.build(encode(pairs), found, layout, sides=(side,))[0]
+    return _seen_columns(frame, side)
+
+
+def _seen_columns(frame: DataFrame, side: int) -> DataFrame:
     name = SIDES[side]
     return frame.select("block", F.col(f"{name}_indptr").alias("indptr"), F.col(f"{name}_indices").alias("indices"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,3 +75,25 @@ class Fitted:
                 columns.append(np.column_stack(pair if side == 0 else pair[::-1]))
             arrays.append(np.ascontiguousarray(np.column_stack(columns)))
         return arrays[0], arrays[1]
+
+
+@dataclass(frozen=True)
+class SeenBlocks:
+    """The training pairs as blocks that stay on the workers with the model, for recommendations without them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The frame of blocks.
+    bounds : pair of int64 arrays
+        By side, the rows of its blocks.
+    sides : tuple of int
+        The sides the frame has.
+    release : callable
+        Lets the frame go.
+    """
+
+    frame: Any
+    bounds: tuple[Array, Array]
+    sides: tuple[int, ...]
+    release: Callable[[], None]

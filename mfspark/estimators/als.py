@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasElasticNetParam
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.engine import blocks as block_frames
 from mfspark.engine.fitting import Iteration, Schedule, alternate, initial_factors
-from mfspark.engine.progress import reporter
+from mfspark.engine.progress import reporter, wanted
 from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
+from mfspark.engine.together import alternate_together, possible
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.params import _param
 from mfspark.kernels.block import Settings
 from mfspark.kernels.confidence import CONFIDENCES
+from mfspark.session import default_parallelism
 
+LOOPS = ("auto", "jobs", "gang")
 SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace", "coordinate")
 
 
@@ -64,6 +67,9 @@ class ALS(BlockEstimator, HasElasticNetParam):
         a in [0, 1], as in pyspark.ml: a row's penalty becomes lambda n^nu ((1 - a) |x|_2^2 + 2 a |x|_1), which is
         twice the count times pyspark.ml's lambda ((1 - a)/2 |x|_2^2 + a |x|_1), as the squared error here is twice the
         count times its mean half. Sets factors (and biases) to exactly 0; solved by coordinate descent.
+    loop : str, default "auto"
+        "jobs": a Spark job per half step, which survives the loss of a worker; "gang": one job whose tasks all run at
+        once and exchange factors directly, faster where half steps are short; "auto": a gang on one machine.
     weightCol : str, optional
         Column of weights >= 0: a rating of weight 2 counts as two.
     validationIndicatorCol : str, optional
@@ -96,6 +102,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
     unobservedWeight = _param(
         "unobservedWeight", "w0, the weight of unobserved pairs (implicit)", TypeConverters.toFloat
     )
+    loop = _param("loop", "where the loop runs: one of " + ", ".join(LOOPS), TypeConverters.toString)
     solver = _param("solver", "one of " + ", ".join(SOLVER_NAMES), TypeConverters.toString)
     cgSteps = _param("cgSteps", "conjugate gradient steps per half step (solver 'cg')", TypeConverters.toInt)
     subspaceSize = _param("subspaceSize", "dimensions per step (solver 'subspace')", TypeConverters.toInt)
@@ -105,7 +112,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
         self._set_fit_defaults()
         self._setDefault(
             implicitPrefs=False, alpha=1.0, confidence="mllib", unobservedWeight=1.0, solver="auto", cgSteps=3,
-            subspaceSize=64, elasticNetParam=0.0,
+            subspaceSize=64, loop="auto", elasticNetParam=0.0,
         )  # fmt: skip
         self.setParams(**params)
 
@@ -118,6 +125,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
         super().check()
         self.check_choice("confidence", CONFIDENCES)
         self.check_choice("solver", SOLVER_NAMES)
+        self.check_choice("loop", LOOPS)
         implicit = self.getOrDefault("implicitPrefs")
         if implicit:
             self.refuse(("userBias", "itemBias", "center", "clip"), "takes effect only with implicitPrefs=False")
@@ -154,6 +162,13 @@ class ALS(BlockEstimator, HasElasticNetParam):
             dtype=value("precision"),
         )
 
+    def _together(self, spark: SparkSession, blocks: int, slots: int) -> bool:
+        loop = self.getOrDefault("loop")
+        if loop == "gang" and blocks > slots:
+            raise ParameterError(f"loop 'gang' runs all {blocks} blocks at once, but there are {slots} slots")
+        here = possible(spark, self.getOrDefault("carrier")) and self.getOrDefault("materializer") == "auto"
+        return loop == "gang" or (loop == "auto" and here and blocks <= slots)
+
     def _train(
         self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
@@ -162,7 +177,12 @@ class ALS(BlockEstimator, HasElasticNetParam):
         factors = initial_factors(found, settings, value("seed"), value("initStd"), signed)
         factors.intercept = found.mean if value("center") else 0.0
         limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
-        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(self.optional("verbose")))
-        history = alternate(blocks, layout, factors, settings, schedule, value("carrier"))
+        verbose = self.optional("verbose")
+        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(verbose))
+        spark = blocks.sparkSession
+        if self._together(spark, layout.blocks, default_parallelism(spark)):
+            history = alternate_together(blocks, layout, factors, settings, schedule, wanted(verbose))
+        else:
+            history = alternate(blocks, layout, factors, settings, schedule, value("carrier"))
         ids = (found.sides[0].ids, found.sides[1].ids)
         return Fitted(settings, ids, (factors.sides[0], factors.sides[1]), factors.intercept, limits), history

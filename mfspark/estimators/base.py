@@ -6,14 +6,14 @@ import uuid
 
 from pyspark.ml import Estimator
 from pyspark.ml.util import MLReadable, MLWritable
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.engine import blocks as block_frames
 from mfspark.engine.blocks import Layout
 from mfspark.engine.fitting import Iteration
 from mfspark.engine.materialise import MATERIALIZERS, Materialiser, Workspace, storage_level
 from mfspark.engine.ratings import Columns, Profile, encode, profile, select
-from mfspark.engine.state import Fitted
+from mfspark.engine.state import Fitted, SeenBlocks
 from mfspark.errors import ParameterError
 from mfspark.estimators.params import FactorizationParams
 from mfspark.kernels.block import Settings
@@ -74,12 +74,26 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             settings = self.settings(found)
             wanted = (self.optional("numUserBlocks"), self.optional("numItemBlocks"))
             slots = default_parallelism(dataset.sparkSession)
+            together = self._together(dataset.sparkSession, max(number or 1 for number in wanted), slots)
+            if together:  # every task holds one block of each side
+                wanted = (wanted[0] or slots, wanted[1] or slots)
             layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
             frame, release = block_frames.build(encoded, found, layout, self.getOrDefault("carrier"), self._sides)
             workspace.later(release)
-            blocks = workspace.replace(encoded, frame)
+            seen = workspace.hand_over(frame) if self.getOrDefault("filterSeen") else None
+            if seen is not None:
+                blocks = seen[0]
+            else:
+                blocks = frame if together else workspace.replace(encoded, frame)
             fitted, history = self._train(blocks, layout, found, settings)
-        return FactorizationModel._of(self, fitted, history, dataset)
+        model = FactorizationModel._of(self, fitted, history, dataset)
+        if seen is not None:
+            model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
+        return model
+
+    def _together(self, spark: SparkSession, blocks: int, slots: int) -> bool:  # noqa: ARG002
+        """Return whether the fit is one gang of tasks, which reads every block once."""
+        return False
 
     def _implicit(self) -> bool:
         return self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")

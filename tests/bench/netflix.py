@@ -68,7 +68,7 @@ def run(folder: str, iterations: int = 10, rank: int = 64) -> dict:
     store = str(Path(folder) / "store")
     command = [sys.executable, "-m", "jobs.train", "--config", str(ROOT / "conf" / "netflix.yaml")]
     for key, value in {
-        "source.path": str(Path(folder) / f"ratings-{RATINGS}"),
+        "train.path": str(Path(folder) / f"ratings-{RATINGS}"),
         "store.location": store,
         "als.maxIter": iterations,
         "als.rank": rank,
