@@ -129,11 +129,11 @@ class Indexed:
             order, indptr = counting_order(self.index[side], len(self.ids[side]))
             self.blocks.append(Block(indptr, self.index[1 - side][order], train.rating[order]))
 
-    def predict(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
-        """Return left[u] . right[i] of the held-out triples, clipped."""
+    def predict(self, left: NDArray[Any], right: NDArray[Any], clip: bool = True) -> NDArray[np.float64]:
+        """Return left[u] . right[i] of the held-out triples, clipped if asked."""
         out = np.empty(len(self.test), left.dtype)
         pair_scores(left, right, self.places[0], self.places[1], out)
-        return clipped(out, self.train)
+        return clipped(out, self.train) if clip else out.astype(np.float64)
 
 
 def local_als(
