@@ -156,14 +156,13 @@ class FactorizationParams(
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):
             raise ParameterError("nonnegative cannot be combined with userBias, itemBias or center: choose one")
         if self.isSet("checkpointInterval") and self.getOrDefault("checkpointInterval") != -1:
-            self._check_checkpoint()
+            raise ParameterError(
+                f"checkpointInterval takes no effect in {type(self).__name__}: no lineage grows from iteration to "
+                "iteration; leave it out or set it to -1"
+            )
 
     def check_choice(self, name: str, allowed: Any) -> None:
         """Raise ParameterError unless a parameter's value is one of those allowed."""
         value = self.optional(name)
         if value is not None and value not in allowed:
             raise ParameterError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-    def _check_checkpoint(self) -> None:
-        if self.optional("materializer") not in ("auto", "checkpoint"):
-            raise ParameterError("checkpointInterval takes effect only with materializer 'checkpoint' or 'auto'")

@@ -11,9 +11,9 @@ from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
+from mfspark.engine import progress
 from mfspark.engine.blocks import Layout
 from mfspark.engine.fitting import Iteration
-from mfspark.engine.progress import reporter
 from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
 from mfspark.engine.strata import fit, task_count
@@ -84,6 +84,8 @@ class SGD(BlockEstimator, HasStepSize):
         Stop when the loss falls by less than this share in an epoch; 0 never stops early.
     weightCol, validationIndicatorCol, clip
         As in ``ALS``.
+    verbose : bool, optional
+        Whether the first task writes a line an epoch on its stderr, which in local mode is the terminal.
     seed : int, default 0
         The same seed, data, blocks and slots give the same factors, bit for bit on one machine.
 
@@ -145,10 +147,6 @@ class SGD(BlockEstimator, HasStepSize):
         elif value("clip"):
             raise ParameterError("clip takes effect only with implicitPrefs=False")
         self.refuse(("precision",), "has no other choice for SGD than 'float32'")
-        if self.isSet("checkpointInterval") and value("checkpointInterval") != -1:
-            raise ParameterError(
-                "checkpointInterval takes no effect in SGD: a fit is one job; leave it or set it to -1"
-            )
 
     def settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters that the model keeps, seen from the user side."""
@@ -194,10 +192,8 @@ class SGD(BlockEstimator, HasStepSize):
         recipe, users = self.recipe(found), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
         tasks = task_count(len(users) - 1, default_parallelism(blocks.sparkSession))
-        sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks))
-        report = reporter(self.optional("verbose"))
-        for line in history:
-            report(line, recipe.epochs)
+        told = progress.wanted(self.optional("verbose"))
+        sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, verbose=told))
         kept = (_padded(sides[0], settings), _padded(sides[1], settings))
         ids = (found.sides[0].ids, found.sides[1].ids)
         return Fitted(settings, ids, kept, recipe.mean, recipe.limits, recipe.loss), history

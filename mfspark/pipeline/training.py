@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class TrainReport:
     version: int
     history: list[dict[str, Any]] = field(default_factory=list)
     tables: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -43,7 +45,8 @@ class TrainReport:
             rmse = row.get("validationRMSE")
             shown = "-" if rmse is None else f"{rmse:.4f}"
             text.append(f"{row['iteration']:9d}  {row['loss']:16,.1f}   {shown:>13}   {row['seconds']:.2f}")
-        return text
+        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
+        return [*text, f"seconds      {spent}"]
 
 
 def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
@@ -61,19 +64,24 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     TrainingError
         Training diverged.
     """
-    record = training_record(spark, config)
+    record, marks = training_record(spark, config), [time.perf_counter()]
     with keeping() as keep:
         direct = "path" in record
         read = _quarantined(spark, config, run_id, keep) if direct else recorded_ratings(spark, config, record, keep)
         marked = with_holdout(spark, read, record["split"])
+        marks.append(time.perf_counter())
         model = estimator_of(config, marked).fit(marked)
+        marks.append(time.perf_counter())
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
     parameters = {"model": model.parameters(), "training": record}
     published = registry.publish(run_id, model.tables(), parameters, history[-1] if history else {})
     stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
     names = tuple(registry.location.table(name) for name in stored)
-    return TrainReport(run_id, published.version, history, names)
+    sweeps = sum(row["seconds"] for row in history)
+    check, fit, publish = marks[1] - marks[0], marks[2] - marks[1], time.perf_counter() - marks[2]
+    seconds = {"check": check, "blocks": fit - sweeps, "iterations": sweeps, "publish": publish}
+    return TrainReport(run_id, published.version, history, names, seconds)
 
 
 def estimator_of(config: Config, ratings: DataFrame) -> Any:

@@ -202,11 +202,10 @@ def cmfrec_cholesky(size, folder, rank, implicit):
     return _cmfrec(size, folder, rank, implicit, False)
 
 
-def _scoring(module, size, folder, rank, **recommend):
+def _scoring(module, size, folder, rank, **options):
     spark = session()
     frame = spark.read.parquet(ratings_path(size, folder))
-    model = als(module, False, rank, 1).fit(frame)
-    options = {name: frame for name in recommend}
+    model = als(module, False, rank, 1, **options).fit(frame)
     model.userFactors.count()
 
     def write(result):
@@ -214,7 +213,7 @@ def _scoring(module, size, folder, rank, **recommend):
 
     times = {"recommend": [], "transform": []}
     for _ in range(2):
-        times["recommend"].append(seconds(lambda: write(model.recommendForAllUsers(10, **options)))[0])
+        times["recommend"].append(seconds(lambda: write(model.recommendForAllUsers(10)))[0])
         times["transform"].append(seconds(lambda: write(model.transform(frame)))[0])
     return {name: min(values) for name, values in times.items()}
 
@@ -223,7 +222,7 @@ def mfspark_scoring(size, folder, rank):
     """recommendForAllUsers(10) without the seen pairs, and transform of all ratings."""
     import mfspark as module
 
-    return _scoring(module, size, folder, rank, seen=True)
+    return _scoring(module, size, folder, rank, filterSeen=True)
 
 
 def mllib_scoring(size, folder, rank):
