@@ -126,8 +126,11 @@ def fit(blocks: DataFrame, job: Job) -> tuple[list[NDArray[np.float32]], list[It
     def task(batches: Batches) -> Batches:
         return run(batches, job)
 
-    found = frame.mapInArrow(task, _SCHEMA, barrier=job.tasks > 1).toArrow()
-    return _collect(found, job)
+    found = frame.mapInArrow(task, _SCHEMA, barrier=job.tasks > 1)
+    if job.tasks > 1:
+        # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
+        found = place(found, "block", job.tasks)
+    return _collect(found.toArrow(), job)
 
 
 def _collect(found: pa.Table, job: Job) -> tuple[list[NDArray[np.float32]], list[Iteration]]:

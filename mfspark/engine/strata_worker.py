@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mfspark.engine.blocks import Layout
 from mfspark.engine.fitting import Iteration
 from mfspark.engine.gang import Solo
+from mfspark.engine.progress import reporter
 from mfspark.errors import TrainingError
 from mfspark.kernels.block import Block
 from mfspark.kernels.sgd_blocks import (
@@ -32,12 +33,16 @@ from mfspark.kernels.sgd_guard import all_finite
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of a fit is told: the recipe, how both sides are cut, the number of tasks, a secret of theirs."""
+    """What every task of a fit is told: the recipe, how both sides are cut, the number of tasks, a secret of theirs.
+
+    With ``verbose`` the first task writes a line an epoch on its stderr: the terminal in local mode, else a log.
+    """
 
     recipe: Recipe
     layout: Layout
     tasks: int
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    verbose: bool = False
 
     @property
     def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -82,6 +87,7 @@ class Worker:
             The loss rises or is not finite however small the step is.
         """
         course, history, began = Course(self.recipe), list[Iteration](), time.perf_counter()
+        report = reporter(self.job.verbose and self.gang.number == 0)
         self._start(strata(self.job.blocks, self.job.tasks, self.recipe, 0)[0])
         while not course.done:
             order = strata(self.job.blocks, self.job.tasks, self.recipe, course.epoch)
@@ -93,6 +99,7 @@ class Worker:
                 seconds, began = time.perf_counter() - began, time.perf_counter()
                 parts = (self.job.twice * found.loss, self.job.twice * found.fit, self.job.twice * found.penalty)
                 history.append(Iteration(course.epoch, *parts, valid, seconds))
+                report(history[-1], self.recipe.epochs)
             else:
                 self._restore(before)
         if course.failed:
