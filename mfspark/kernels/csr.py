@@ -26,6 +26,14 @@ def counting_order(keys: NDArray[Any], n: int) -> tuple[NDArray[np.int64], NDArr
         ``keys[order]`` is sorted, equal keys in their old order.
     indptr : int64 array (n + 1,)
         Key v stands at order[indptr[v] : indptr[v + 1]].
+
+    Examples
+    --------
+    The ratings (user, item) = (0, 0), (0, 2), (1, 1), (2, 0), by item: item 0 has the ratings 0 and 3.
+
+    >>> order, indptr = counting_order(np.array([0, 2, 1, 0]), 3)
+    >>> order.tolist(), indptr.tolist()
+    ([0, 3, 2, 1], [0, 2, 3, 4])
     """
     indptr = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(keys, minlength=n), out=indptr[1:])
@@ -50,6 +58,11 @@ def balanced_bounds(counts: NDArray[Any], blocks: int, row_cost: float) -> NDArr
     -------
     int64 array (blocks + 1,)
         Range b is bounds[b] .. bounds[b + 1].
+
+    Examples
+    --------
+    >>> balanced_bounds(np.array([2, 1, 1]), 2, row_cost=150.0).tolist()
+    [0, 2, 3]
     """
     work = np.zeros(len(counts) + 1)
     np.cumsum(np.asarray(counts, np.float64) + row_cost, out=work[1:])

@@ -134,6 +134,24 @@ def test_blocks_hold_every_rating_once_on_both_sides(ratings):
         assert sorted(comp) == expected
 
 
+def test_the_worked_example(spark):
+    """The example in the docstring of mfspark.engine.blocks."""
+    rows = [(0, 0, 1.0), (0, 2, 1.0), (1, 1, 1.0), (2, 0, 1.0)]
+    frame = spark.createDataFrame(rows, "user int, item int, rating float")
+    columns = Columns()
+    encoded = encode(select(frame.coalesce(1), columns))
+    found = profile(encoded, columns)
+    layout = plan(found, 2, (2, 2), False)
+    table = build(encoded, found, layout)[0].toArrow().sort_by("block")
+    comp = {}
+    for name in ("user", "item"):
+        for number, batch in enumerate(table.to_batches(max_chunksize=1)):
+            block = read_block(batch, 0, name, layout)
+            comp[name, number] = (block.indptr.tolist(), block.indices.tolist())
+    one, two = ([0, 2, 3], [0, 2, 1]), ([0, 1], [0])
+    assert comp == {("user", 0): one, ("user", 1): two, ("item", 0): one, ("item", 1): two}
+
+
 def test_many_distinct_ratings_stay_floats(spark):
     rng = np.random.default_rng(0)
     r = rng.normal(3, 1, len(R))

@@ -1,11 +1,14 @@
 """Cholesky, tiles, counting sorts, block bounds and top-k."""
 
+import doctest
+
 import naive
 import numpy as np
 import pytest
 from numba import njit
 
 from mfspark.errors import ParameterError
+from mfspark.kernels import csr
 from mfspark.kernels.confidence import ridge
 from mfspark.kernels.csr import balanced_bounds, counting_order
 from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows
@@ -108,6 +111,12 @@ def test_pair_scores_of_unknown_ids_are_nan():
     out = np.empty(3)
     pair_scores(np.eye(2), np.ones((2, 2)), np.array([0, -1, 1]), np.array([1, 0, -1]), out)
     assert out[0] == 1 and np.isnan(out[1:]).all()
+
+
+@pytest.mark.parametrize("module", [csr])
+def test_examples_in_docstrings(module):
+    failed, attempted = doctest.testmod(module)
+    assert attempted > 0 and failed == 0
 
 
 def test_ridge_conventions():
