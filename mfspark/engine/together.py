@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from mfspark.engine.blocks import Layout, read_block
+from mfspark.engine.blocks import Layout, place, read_block
 from mfspark.engine.carriers import carry
 from mfspark.engine.fitting import Factors, Iteration, Schedule, finished, summed, unsolvable
 from mfspark.engine.gang import Gang, Solo
@@ -76,6 +76,9 @@ def alternate_together(
     task = _Task(layout, settings, replace(schedule, report=None), verbose, factors.intercept, os.urandom(16))
     start = [factors.sides[0], factors.sides[1] if settings.warm else np.zeros_like(factors.sides[1])]
     frame, release = carry(blocks, (start, task), _run, _SCHEMA, packed=True, barrier=layout.blocks > 1)
+    if layout.blocks > 1:
+        # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
+        frame = place(frame, "block", layout.blocks)
     found = frame.toArrow()
     release()
     history: list[Iteration] = []

@@ -312,7 +312,7 @@ def test_dynamic_allocation_is_refused_with_advice():
 
 
 RETRY = """
-import sys
+import os, sys, tempfile
 import numpy as np
 from pyspark.sql import functions as F
 from mfspark import SGD, spark_session
@@ -323,22 +323,25 @@ spark.sparkContext.setLogLevel("OFF")
 rows = [(u, i, float((u * i) % 5)) for u in range(30) for i in range(20) if (u + 2 * i) % 3]
 ratings = spark.createDataFrame(rows, "user int, item int, rating float")
 models = [SGD(rank=3, maxIter=4, seed=1).fit(ratings)]
-failures = spark.sparkContext.accumulator(0)
+again = spark.sparkContext.accumulator(0)
+lost = os.path.join(tempfile.mkdtemp(), "lost")
 real = strata.run
 
 def failing(batches, job):
     from pyspark import BarrierTaskContext
     found = list(real(batches, job))
-    if BarrierTaskContext.get().stageAttemptNumber() == 0 and BarrierTaskContext.get().partitionId() == 1:
-        raise RuntimeError("lost on purpose")
-    failures.add(BarrierTaskContext.get().stageAttemptNumber())
+    if BarrierTaskContext.get().partitionId() == 1:
+        if not os.path.exists(lost):
+            open(lost, "w").close()
+            raise RuntimeError("lost on purpose")
+        again.add(1)
     yield from found
 
 strata.run = failing
 models.append(SGD(rank=3, maxIter=4, seed=1).fit(ratings))
 for one, two in zip(*(model.fitted.sides for model in models)):
     np.testing.assert_array_equal(one, two)
-assert failures.value > 0, "no task ran a second time"
+assert again.value == 1 and os.path.exists(lost), "the gang did not run a second time"
 spark.stop()
 """
 
