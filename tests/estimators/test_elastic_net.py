@@ -40,15 +40,18 @@ def test_sparsity_grows_with_the_l1_share_and_folding_in_agrees(spark):
     assert zeros[0] == 0 and zeros[0] < zeros[1] < zeros[2]
 
 
-def test_a_users_factors_are_mllibs_elastic_net_regression(spark):
-    """The same regParam and elasticNetParam as in pyspark.ml, with items as features' rows and ratings as labels."""
+def test_a_users_factors_are_mllibs_lasso_regression(spark):
+    """The same regParam as in pyspark.ml, with items as features' rows and ratings as labels.
+
+    Only with elasticNetParam=1: MLlib divides its L2 part by the labels' standard deviation.
+    """
     frame = checkerboard(spark)
-    model = ALS(rank=3, maxIter=5, regParam=0.2, elasticNetParam=0.6, seed=2, precision="float64").fit(frame)
+    model = ALS(rank=3, maxIter=5, regParam=0.2, elasticNetParam=1.0, seed=2, precision="float64").fit(frame)
     items = dict(zip(model.ids(1).to_pylist(), model.fitted.features(1), strict=True))
     rated = frame.where("user = 5").collect()
     rows = [(float(row.rating), Vectors.dense(items[row.item].tolist())) for row in rated]
     regression = LinearRegression(
-        regParam=0.2, elasticNetParam=0.6, fitIntercept=False, standardization=False, tol=1e-10, maxIter=500
+        regParam=0.2, elasticNetParam=1.0, fitIntercept=False, standardization=False, tol=1e-10, maxIter=500
     ).fit(spark.createDataFrame(rows, ["label", "features"]))
     comp = model.fitted.features(0)[model.ids(0).to_pylist().index(5)]
     np.testing.assert_allclose(comp, regression.coefficients.toArray(), atol=2e-3)
