@@ -158,7 +158,8 @@ def _slopes(
 ) -> NDArray[Any]:
     """Return w dl/ds of every rating, and add up the statistics."""
     scale = s.dtype.type(HALVES.get(loss.name, 1.0))
-    values, slopes = loss.value(s, ratings), loss.derivative(s, ratings)
+    with np.errstate(over="ignore", invalid="ignore"):  # a descent that diverges is told by its loss
+        values, slopes = loss.value(s, ratings), loss.derivative(s, ratings)
     if weights.size:
         values, slopes = values * weights, slopes * weights
     slopes = (slopes * scale).astype(s.dtype, copy=False)
