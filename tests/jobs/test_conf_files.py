@@ -41,9 +41,9 @@ def test_every_job_is_a_console_script():
 
 def make(*arguments):
     """The output of make, whatever make this suite itself runs under."""
-    inherited = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "DATA", "CONF", "ARGS")
+    inherited = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DATA", "CONF", "ARGS")
     environment = {key: value for key, value in os.environ.items() if key not in inherited}
-    done = subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     return done.stdout
 
 
