@@ -232,6 +232,14 @@ def mllib_scoring(size, folder, rank):
     return _scoring(module, size, folder, rank)
 
 
-if __name__ == "__main__":
+def main():
+    """Run the contender that the arguments name."""
+    from tests.bench import contenders, race, stochastic
+
     name, options = sys.argv[1], json.loads(sys.argv[2])
-    sys.stdout.write(json.dumps({k: v for k, v in globals()[name](**options).items()}) + "\n")
+    contender = next(getattr(module, name) for module in (contenders, stochastic, race) if hasattr(module, name))
+    sys.stdout.write(json.dumps(contender(**options)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -13,6 +15,11 @@ from pathlib import Path
 import psutil
 
 RATINGS = 100_480_507
+ALONE = (  # without mfspark-train, on the same ratings
+    ("kernel", {"implicit": False}),
+    ("sgd", {}),
+    ("libmf", {}),
+)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -80,8 +87,11 @@ def run(folder: str, iterations: int = 10, rank: int = 64) -> dict:
     out, error = process.communicate()
     peak.stopped.set()
     whole = time.perf_counter() - began
+    lines = [re.fullmatch(r"\s*\d+\s+[\d,.]+\s+\S+\s+([\d.]+)", line) for line in out.splitlines()]
+    sweeps = [float(line.group(1)) for line in lines if line]
     return {
         "exit": process.returncode,
+        "sweep": statistics.median(sweeps[2:]) if sweeps else None,
         "seconds": whole,
         "peak_gib": peak.bytes / 2**30,
         "output": out.splitlines()[-40:],

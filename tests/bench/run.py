@@ -2,12 +2,14 @@
 
     python tests/bench/run.py --sizes 1000000 10000000 --ranks 16 64 128 --netflix --out results.json
 
-Every contender runs in a process of its own, one after the other, in turn over the repeats; figures are medians.
+Every contender runs in a process of its own, one after the other. At rank 64 and the largest size they take turns over
+the repeats, and figures are medians; other settings are measured once.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -23,7 +25,14 @@ SWEEPS = (
     "mfspark", "mfspark_cg", "kernel", "mllib", "implicit_cg", "implicit_cholesky", "cmfrec_cg", "cmfrec_cholesky",
 )  # fmt: skip
 SCORING = ("mfspark_scoring", "mllib_scoring")
-SLOW_PEERS = ("mllib", "implicit_cholesky", "cmfrec_cholesky", "mllib_scoring")
+EPOCHS = ("sgd", "libmf", "sgd_held_out", "libmf_held_out")
+RACES = ("race_als", "race_sgd", "race_mllib")
+PATIENCE = {
+    "mllib": 640e6,
+    "implicit_cholesky": 640e6,
+    "cmfrec_cholesky": 160e6,
+}  # largest ratings x rank of slow peers
+MEDIAN_OF_TWO = ("mllib", "implicit_cholesky", "mllib_scoring")  # slow, so that they are repeated twice at most
 
 
 def measure(contender: str, **options: object) -> dict:
@@ -37,22 +46,36 @@ def measure(contender: str, **options: object) -> dict:
 
 
 def plan(arguments: argparse.Namespace) -> list[tuple[str, dict]]:
-    """Return what to measure, in order."""
-    steps: list[tuple[str, dict]] = []
-    for size in sorted({1_000_000, *arguments.sizes}):  # the smallest warms every contender up
-        for rank in arguments.ranks:
-            for implicit in (False, True):
-                for name in SWEEPS:
-                    if name.startswith("implicit") and not implicit:
-                        continue
-                    if arguments.only and name not in arguments.only:
-                        continue
-                    if name in SLOW_PEERS and rank > arguments.peers_up_to:
-                        continue
-                    steps.append((name, dict(size=size, rank=rank, implicit=implicit)))
-    scored = [name for name in SCORING if not arguments.only or name in arguments.only]
-    steps += [(name, dict(size=max(arguments.sizes), rank=64)) for name in scored]
-    return steps
+    """Return what to measure, in order: rank 64 at the largest size in rounds, then everything else once."""
+    largest = max(arguments.sizes)
+    head = [
+        (name, dict(size=largest, rank=64, implicit=implicit))
+        for implicit in (False, True)
+        for name in SWEEPS
+        if 64 in arguments.ranks and (implicit or not name.startswith("implicit"))
+    ]
+    head += [(name, dict(size=largest, rank=64)) for name in (*SCORING, *EPOCHS)]
+    rest = [
+        (name, dict(size=size, rank=rank, implicit=implicit))
+        for size, rank in itertools.product(arguments.sizes, arguments.ranks)
+        for implicit in (False, True)
+        for name in SWEEPS
+        if (size, rank) != (largest, 64) and (implicit or not name.startswith("implicit"))
+    ]
+    rounds = [
+        step
+        for turn in range(arguments.repeats)
+        for step in head
+        if turn == 0 or not (step[0].endswith("_held_out") or (turn > 1 and step[0] in MEDIAN_OF_TWO))
+    ]
+    steps = [*rounds, *((name, dict(size=largest, rank=64)) for name in RACES), *rest]
+    return [
+        (name, options)
+        for name, options in steps
+        if (not arguments.only or name in arguments.only)
+        and options["size"] * options["rank"] <= PATIENCE.get(name, float("inf"))
+        and ("libmf" not in name or "MFSPARK_LIBMF" in os.environ)
+    ]
 
 
 def medians(rows: list[dict]) -> list[dict]:
@@ -78,7 +101,6 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--ranks", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peers-up-to", type=int, default=128, help="largest rank at which the slow peers run")
     parser.add_argument("--only", nargs="*", default=[], help="contenders to measure")
     parser.add_argument("--netflix", action="store_true", help="the 100 M run through mfspark-train as well")
     parser.add_argument("--data", default=str(Path(tempfile.gettempdir()) / "mfspark-bench"))
@@ -89,18 +111,26 @@ def main() -> int:
 
     for size in sorted({1_000_000, *arguments.sizes}):  # the smallest warms every contender up
         measure("data", size=size, folder=arguments.data)
-    rows, out = [], Path(arguments.out)
+    rows, out, large = [], Path(arguments.out), None
     out.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(arguments.repeats):
-        for name, options in plan(arguments):
-            rows.append(measure(name, folder=arguments.data, **options))
-            sys.stdout.write(json.dumps(rows[-1]) + "\n")
-            sys.stdout.flush()
-            report(out, rows, None)
-    large = netflix.run(arguments.data) if arguments.netflix else None
+
+    def add(row: dict) -> None:
+        rows.append({key: value for key, value in row.items() if key != "folder"})
+        sys.stdout.write(json.dumps(rows[-1]) + "\n")
+        sys.stdout.flush()
+        report(out, rows, large)
+
+    for name, options in plan(arguments):
+        add(measure(name, folder=arguments.data, **options))
+    if arguments.netflix:
+        large = netflix.run(arguments.data)
+        for name, options in netflix.ALONE:
+            if "libmf" not in name or "MFSPARK_LIBMF" in os.environ:
+                add(measure(name, folder=arguments.data, size=netflix.RATINGS, rank=64, **options))
     report(out, rows, large)
-    pictures.draw(medians(rows), out.parent)
-    sys.stdout.write(pictures.table(json.loads(out.read_text())) + "\n")
+    results = json.loads(out.read_text())
+    pictures.draw(results["medians"], out.parent)
+    sys.stdout.write(pictures.ratios(results) + "\n\n" + pictures.table(results) + "\n")
     return 0
 
 

@@ -11,13 +11,13 @@ after few iterations from a small start.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
 from mfspark import ALS
 from mfspark.kernels.block import Settings
-from tests.reproduce.protocol import Indexed, local_als, model_rmse, read, search, session, split, verdict
+from tests.reproduce.protocol import Indexed, local_als
+from tests.reproduce.published import bpmf_split
 
 TARGET = 0.842
 SETTINGS: dict[str, Any] = dict(rank=128, regParam=0.12, regExponent=0.9, initStd=0.1, initMode="positive", maxIter=5)
@@ -46,19 +46,5 @@ def held_out_curve(
     return local_als(fold, settings, sweeps, center=center, std=std)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--search", action="store_true", help="search settings on a split of the training part")
-    train = read("ml-1m/bpmf_train.csv.gz", header=True)
-    if parser.parse_args().search:
-        fold = Indexed(*split(train, 0.1, seed=1))
-        for grid in GRIDS:
-            search([fold], grid, held_out_curve)
-        return 0
-    spark, test = session("bpmf-split-als"), read("ml-1m/bpmf_probe.csv.gz", header=True)
-    model = ALS(seed=0, clip=True, **SETTINGS).fit(train.frame(spark))
-    return verdict("ml-1m bpmf split, ALS", {"RMSE": (model_rmse(model, train, test, spark), "<=", TARGET)})
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bpmf_split("ALS", ALS(seed=0, clip=True, **SETTINGS), TARGET, GRIDS, held_out_curve))

@@ -9,7 +9,6 @@ there, on short chains; the number of sweeps and of samples is what a minute all
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -21,7 +20,8 @@ from mfspark.engine.sampling import PRIOR_STRENGTH
 from mfspark.engine.state import Fitted
 from mfspark.kernels.block import Settings
 from mfspark.kernels.gibbs import sample_prior, sample_rows
-from tests.reproduce.protocol import Indexed, clipped, model_rmse, read, rmse, search, session, split, verdict
+from tests.reproduce.protocol import Indexed, clipped, rmse
+from tests.reproduce.published import bpmf_split
 
 TARGET = 0.836
 SETTINGS: dict[str, Any] = dict(rank=32, maxIter=120, burnIn=20, numSamples=50, ratingPrecision=2.0)
@@ -59,19 +59,5 @@ def held_out_curve(fold: Indexed, rank: int, precision: float, sweeps: int = 120
     return errors
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--search", action="store_true", help="search settings on a split of the training part")
-    train = read("ml-1m/bpmf_train.csv.gz", header=True)
-    if parser.parse_args().search:
-        fold = Indexed(*split(train, 0.1, seed=1))
-        for grid in GRIDS:
-            search([fold], grid, held_out_curve)
-        return 0
-    spark, test = session("bpmf-split-bpmf"), read("ml-1m/bpmf_probe.csv.gz", header=True)
-    model = BPMF(seed=0, clip=True, **SETTINGS).fit(train.frame(spark))
-    return verdict("ml-1m bpmf split, BPMF", {"RMSE": (model_rmse(model, train, test, spark), "<=", TARGET)})
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bpmf_split("BPMF", BPMF(seed=0, clip=True, **SETTINGS), TARGET, GRIDS, held_out_curve))

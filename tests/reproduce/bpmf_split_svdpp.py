@@ -9,7 +9,6 @@ users, since the result depends on their number a little.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -21,7 +20,8 @@ from mfspark.engine.state import Fitted
 from mfspark.engine.svdpp import combine, mean_weights, share_weights, start
 from mfspark.kernels.block import Settings
 from mfspark.kernels.svdpp import epoch, whole_users
-from tests.reproduce.protocol import Indexed, model_rmse, read, rmse, search, session, split, verdict
+from tests.reproduce.protocol import Indexed, rmse
+from tests.reproduce.published import bpmf_split
 
 TARGET = 0.838
 BLOCKS = 2
@@ -75,19 +75,9 @@ def held_out_curve(
     return errors
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--search", action="store_true", help="search settings on a split of the training part")
-    train = read("ml-1m/bpmf_train.csv.gz", header=True)
-    if parser.parse_args().search:
-        fold = Indexed(*split(train, 0.1, seed=1))
-        for grid in GRIDS:
-            search([fold], grid, held_out_curve)
-        return 0
-    spark, test = session("bpmf-split-svdpp"), read("ml-1m/bpmf_probe.csv.gz", header=True)
-    model = SVDPlusPlus(seed=0, clip=True, numUserBlocks=BLOCKS, **SETTINGS).fit(train.frame(spark))
-    return verdict("ml-1m bpmf split, SVD++", {"RMSE": (model_rmse(model, train, test, spark), "<=", TARGET)})
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        bpmf_split(
+            "SVD++", SVDPlusPlus(seed=0, clip=True, numUserBlocks=BLOCKS, **SETTINGS), TARGET, GRIDS, held_out_curve
+        )
+    )

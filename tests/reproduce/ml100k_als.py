@@ -10,18 +10,14 @@ ratings in uN.base is predicted by the mean rating of uN.base.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
-import numpy as np
-
 from mfspark import ALS
 from tests.reproduce.bpmf_split_als import held_out_curve
-from tests.reproduce.protocol import Indexed, Ratings, model_rmse, read, search, session, split, verdict
+from tests.reproduce.published import ml100k_folds
 
 TARGET = 0.915
-FOLDS = range(1, 6)
 SETTINGS: dict[str, Any] = dict(rank=128, regParam=0.25, regExponent=0.8, initStd=0.1, initMode="positive", maxIter=3)
 GRIDS: list[dict[str, list[Any]]] = [
     dict(rank=[64], reg=[0.1, 0.12, 0.14], std=[0.1, 1.0]),
@@ -31,26 +27,5 @@ GRIDS: list[dict[str, list[Any]]] = [
 ]
 
 
-def part(fold: int, kind: str) -> Ratings:
-    """Return one file of a fold: base or test."""
-    return read(f"ml-100k/u{fold}.{kind}.gz", "\t")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--search", action="store_true", help="search settings on splits of the training parts")
-    if parser.parse_args().search:
-        folds = [Indexed(*split(part(fold, "base"), 0.1, seed=fold)) for fold in FOLDS]
-        for grid in GRIDS:
-            search(folds, grid, held_out_curve)
-        return 0
-    spark, errors = session("ml-100k-als"), []
-    for fold in FOLDS:
-        train, test = part(fold, "base"), part(fold, "test")
-        model = ALS(seed=0, clip=True, **SETTINGS).fit(train.frame(spark))
-        errors.append(model_rmse(model, train, test, spark))
-    return verdict("ml-100k u1..u5, ALS", {"mean RMSE": (float(np.mean(errors)), "<=", TARGET)})
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ml100k_folds("ALS", ALS(seed=0, clip=True, **SETTINGS), TARGET, GRIDS, held_out_curve))

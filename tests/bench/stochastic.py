@@ -1,0 +1,91 @@
+"""Stratified SGD beside LIBMF: seconds per epoch, and the held-out RMSE after the same number of epochs.
+
+LIBMF (cjlin1/libmf) is measured where MFSPARK_LIBMF names its program ``mf-train``; it is no package to install.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.contenders import ratings_path, seconds, session
+
+STEP, REG, EPOCHS = 0.1, 0.05, 20
+
+
+def _fit(frame, rank, epochs, **more):
+    from mfspark import SGD
+
+    model = SGD(rank=rank, maxIter=epochs, stepSize=STEP, regParam=REG, seed=1, **more)
+    whole, fitted = seconds(lambda: model.fit(frame))
+    return whole, fitted.history.orderBy("iteration").collect()
+
+
+def sgd(size, folder, rank):
+    """The estimator from a Parquet path: whole fit and the median epoch."""
+    spark = session()
+    _fit(spark.read.parquet(ratings_path(min(size, 1_000_000), folder)), rank, 2)
+    whole, history = _fit(spark.read.parquet(ratings_path(size, folder)), rank, 8)
+    return dict(fit=whole, epoch=statistics.median([row.seconds for row in history][2:]))
+
+
+def sgd_held_out(size, folder, rank):
+    """The held-out RMSE after every epoch."""
+    frame = session().read.parquet(ratings_path(size, folder) + "-split")
+    _, history = _fit(frame, rank, EPOCHS, validationIndicatorCol="validation")
+    return dict(curve=[row.validationRMSE for row in history])
+
+
+def _text(size, folder, split):
+    """Write LIBMF's files of ``user item rating`` lines, once; return the training and the held-out file."""
+    import pyarrow.compute as pc
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    source = ratings_path(size, folder) + ("-split" if split else "")
+    files = [Path(f"{source}.train.txt"), Path(f"{source}.held.txt")]
+    if not files[split].exists():
+        table = pq.read_table(source)
+        parts = [(files[0], table)]
+        if split:
+            held = table.column("validation")
+            parts = [(files[0], table.filter(pc.invert(held))), (files[1], table.filter(held))]
+        for path, part in parts:
+            part = part.select(["user", "item", "rating"])
+            part = part.take(np.random.default_rng(1).permutation(len(part))) if split else part
+            options = pyarrow.csv.WriteOptions(include_header=False, delimiter=" ")
+            pyarrow.csv.write_csv(part, path, options)
+    return [str(path) for path in files]
+
+
+def _libmf(rank, epochs, train, held=None):
+    program = os.environ["MFSPARK_LIBMF"]
+    command = [program, "-k", str(rank), "-t", str(epochs), "-s", "2", "-r", str(STEP), "-l2", str(REG)]
+    command += ["-p", held] if held else []
+    process = subprocess.Popen([*command, train, os.devnull], stdout=subprocess.PIPE, text=True, bufsize=1)
+    stamps, last = [], []
+    for line in process.stdout:
+        if re.match(r"\s*\d+\s+\d", line):
+            stamps.append(time.perf_counter())
+            last.append([float(cell) for cell in line.split()])
+    if process.wait():
+        raise RuntimeError(f"{program} ended with {process.returncode}")
+    return np.diff(stamps), last
+
+
+def libmf(size, folder, rank):
+    """LIBMF with two threads: the median epoch."""
+    spent, _ = _libmf(rank, 8, _text(size, folder, False)[0])
+    return dict(epoch=statistics.median(spent[1:]))
+
+
+def libmf_held_out(size, folder, rank):
+    """LIBMF's held-out RMSE after every epoch."""
+    _, lines = _libmf(rank, EPOCHS, *_text(size, folder, True))
+    return dict(curve=[line[2] for line in lines])
