@@ -88,18 +88,28 @@ def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], we
 
 
 def build(
-    encoded: DataFrame, profile: Profile, layout: Layout, carrier: str = "auto", sides: tuple[int, ...] = (0, 1)
+    encoded: DataFrame,
+    profile: Profile,
+    layout: Layout,
+    carrier: str = "auto",
+    sides: tuple[int, ...] = (0, 1),
+    pieces_only: bool = False,
 ) -> tuple[DataFrame, Release]:
-    """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns."""
+    """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns.
+
+    With ``pieces_only`` the pieces of the blocks, each with its block's task, which puts them together (``assembled``).
+    """
     data = (layout, tuple(side.ids for side in profile.sides), sides)
     pieces, release = carry(encoded, data, _cut, _PIECE_SCHEMA, packed=True, carrier=carrier)
     if layout.known_only:
         pieces = pieces.unionByName(_empty_pieces(encoded, layout, sides))
     placed = place(pieces, "target", layout.blocks)
+    if pieces_only:
+        return placed, release
     columns = ", ".join(f"{SIDES[side]}_{part} binary" for side in sides for part in _PARTS)
 
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _assemble(batches, layout, sides)
+        return assembled(batches, layout, sides)
 
     return placed.mapInArrow(assemble, f"block int, {columns}"), release
 
@@ -205,7 +215,9 @@ def _encode_values(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:
     return np.searchsorted(layout.table, ratings).astype(np.uint8)
 
 
-def _assemble(batches: Iterator[pa.RecordBatch], layout: Layout, sides: tuple[int, ...]) -> Iterator[pa.RecordBatch]:
+def assembled(
+    batches: Iterator[pa.RecordBatch], layout: Layout, sides: tuple[int, ...] = (0, 1)
+) -> Iterator[pa.RecordBatch]:
     """Put the pieces of a partition's blocks together; a block without ratings is empty, not missing."""
     pieces = [row for batch in batches for row in batch.to_pylist()]
     pieces.sort(key=lambda row: (row["target"], row["side"], row["order"]))

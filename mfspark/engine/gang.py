@@ -7,8 +7,11 @@ counts wholly or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import tempfile
+import time
 from collections.abc import Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import AuthenticationError
@@ -53,19 +56,39 @@ class Gang(Solo):
 
         context = BarrierTaskContext.get()
         own = context.partitionId()
-        hosts = [info.address.rsplit(":", 1)[0] for info in context.getTaskInfos()]
-        self.number, self.size = own, len(hosts)
-        with _listen(hosts[own], self.size, secret) as listener:
-            ports = [int(port) for port in context.allGather(str(listener.address[1]))]
-            self._peers = {other: _call((hosts[other], ports[other]), secret, own) for other in range(own)}
-            while len(self._peers) < self.size - 1:
-                self._answer(listener)
+        executors = [info.address for info in context.getTaskInfos()]
+        self.number, self.size = own, len(executors)
+        if len(set(executors)) == 1 and hasattr(socket, "AF_UNIX"):
+            self._connect_here(secret)
+        else:
+            self._connect([address.rsplit(":", 1)[0] for address in executors], secret, context)
         self._heard = list(self._peers.values())
         self._inbox: dict[Hashable, Any] = {}
         self._rounds = 0
         # Sending in a thread: two tasks that send to each other at once would both wait for a reader.
         self._sender = ThreadPoolExecutor(1)
         self._sent: list[Future[None]] = []
+
+    def _connect(self, hosts: list[str], secret: bytes, context: Any) -> None:
+        """Connect with tasks on other machines: everybody listens, and tells all others the port through Spark."""
+        with _listen(hosts[self.number], self.size, secret) as listener:
+            ports = [int(port) for port in context.allGather(str(listener.address[1]))]
+            self._peers = {other: _call((hosts[other], ports[other]), secret, self) for other in range(self.number)}
+            self._answer_all(listener)
+
+    def _connect_here(self, secret: bytes) -> None:
+        """Connect with tasks of the same executor by sockets of known names: Spark's exchange waits a whole second."""
+        name = hashlib.sha256(secret).hexdigest()[:24]
+        paths = [os.path.join(tempfile.gettempdir(), f"mfspark-{name}-{number}") for number in range(self.size)]
+        if os.path.exists(paths[self.number]):  # left by a failed attempt
+            os.unlink(paths[self.number])
+        with Listener(paths[self.number], backlog=self.size, authkey=secret) as listener:
+            self._peers = {other: _call_when_there(paths[other], secret, self) for other in range(self.number)}
+            self._answer_all(listener)
+
+    def _answer_all(self, listener: Listener) -> None:
+        while len(self._peers) < self.size - 1:
+            self._answer(listener)
 
     def _answer(self, listener: Listener) -> None:
         try:
@@ -125,14 +148,24 @@ def _listen(host: str, size: int, secret: bytes) -> Listener:
         return Listener(("", 0), backlog=size, authkey=secret)
 
 
-def _call(address: tuple[str, int], secret: bytes, own: int) -> Connection:
+def _call(address: tuple[str, int] | str, secret: bytes, gang: Gang) -> Connection:
     peer = Client(address, authkey=secret)
     _at_once(peer)
-    peer.send(own)
+    peer.send(gang.number)
     return peer
+
+
+def _call_when_there(path: str, secret: bytes, gang: Gang) -> Connection:
+    """Connect with a task that may not listen yet; Spark ends this one if the other never will."""
+    while True:
+        try:
+            return _call(path, secret, gang)
+        except (FileNotFoundError, ConnectionError, EOFError):
+            time.sleep(0.005)
 
 
 def _at_once(peer: Connection) -> None:
     """Send small messages at once instead of collecting them (Nagle)."""
     with socket.socket(fileno=os.dup(peer.fileno())) as end:
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if end.family in (socket.AF_INET, socket.AF_INET6):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

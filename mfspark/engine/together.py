@@ -9,6 +9,7 @@ in the same order and give the same factors.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -21,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from mfspark.engine.blocks import Layout, place, read_block
+from mfspark.engine.blocks import Layout, assembled, place, read_block
 from mfspark.engine.carriers import carry
 from mfspark.engine.fitting import Factors, Iteration, Schedule, finished, summed, unsolvable
 from mfspark.engine.gang import Gang, Solo
@@ -68,6 +69,8 @@ def alternate_together(
 ) -> list[Iteration]:
     """Run ALS from the given start, replacing ``factors``; there must be as many slots as ``layout.blocks``.
 
+    ``blocks`` is the frame of blocks, or that of their pieces, which are then put together in the gang's own tasks.
+
     Raises
     ------
     TrainingError
@@ -100,6 +103,10 @@ def alternate_together(
 def _run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
     """Run one task: the row with its blocks in; its rows of both sides, and from the first task the history, out."""
     sides, task = data
+    first = next(batches, None)
+    if first is not None:
+        batches = itertools.chain([first], batches)
+        batches = assembled(batches, task.layout) if "target" in first.schema.names else batches
     rows = [(batch, row) for batch in batches for row in range(batch.num_rows)]
     gang = Gang(task.secret) if task.layout.blocks > 1 else Solo()
     own = [_own_block(rows, side, gang.number, task.layout) for side in range(2)]

@@ -1,5 +1,8 @@
 """Tasks that talk to each other, here as threads with a stand-in for Spark's barrier."""
 
+import hashlib
+import socket
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import AuthenticationError
@@ -22,8 +25,8 @@ def ports_differ(ports):
 class Stage:
     """Stands in for BarrierTaskContext in every thread."""
 
-    def __init__(self, tasks, before=ports_differ):
-        self.tasks, self.told, self.local = tasks, {}, threading.local()
+    def __init__(self, tasks, executors, before=ports_differ):
+        self.tasks, self.executors, self.told, self.local = tasks, executors, {}, threading.local()
         self.barrier, self.before = threading.Barrier(tasks, timeout=20), before
 
     def get(self):
@@ -33,7 +36,7 @@ class Stage:
         return self.local.number
 
     def getTaskInfos(self):
-        return [SimpleNamespace(address="127.0.0.1:1234")] * self.tasks
+        return [SimpleNamespace(address=f"127.0.0.1:{1234 + n % self.executors}") for n in range(self.tasks)]
 
     def allGather(self, message):
         self.told[self.local.number] = message
@@ -43,8 +46,8 @@ class Stage:
         return [self.told[n] for n in range(self.tasks)]
 
 
-def run_tasks(monkeypatch, tasks, work, before=ports_differ):
-    stage = Stage(tasks, before)
+def run_tasks(monkeypatch, tasks, work, executors=2, before=ports_differ):
+    stage = Stage(tasks, executors, before)
     monkeypatch.setattr(pyspark, "BarrierTaskContext", stage)
 
     def task(number):
@@ -58,9 +61,13 @@ def run_tasks(monkeypatch, tasks, work, before=ports_differ):
         return list(pool.map(task, range(tasks), timeout=30))
 
 
+@pytest.mark.parametrize("executors", [1, 2])
 @pytest.mark.parametrize("tasks", [2, 5])
-def test_gathered_values_are_in_the_order_of_the_tasks(monkeypatch, tasks):
-    found = run_tasks(monkeypatch, tasks, lambda gang: [gang.gather((gang.number, turn)) for turn in range(3)])
+def test_gathered_values_are_in_the_order_of_the_tasks(monkeypatch, tasks, executors):
+    def work(gang):
+        return [gang.gather((gang.number, turn)) for turn in range(3)]
+
+    found = run_tasks(monkeypatch, tasks, work, executors)
     assert found == [[[(n, turn) for n in range(tasks)] for turn in range(3)]] * tasks
 
 
@@ -91,8 +98,17 @@ def test_a_stranger_is_not_let_in(monkeypatch):
         thread.start()
         thread.join(0.2)
 
-    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), knock) == [[0, 1], [0, 1]]
+    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), before=knock) == [[0, 1], [0, 1]]
     assert len(refused) == 1
+
+
+def test_tasks_of_one_executor_start_anew_where_a_killed_attempt_left_its_socket(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for number in range(2):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(tmp_path / f"mfspark-{hashlib.sha256(SECRET).hexdigest()[:24]}-{number}"))
+    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), executors=1) == [[0, 1], [0, 1]]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_task_whose_peer_is_lost_fails_too(monkeypatch):

@@ -43,7 +43,8 @@ def make(*arguments):
     """The output of make, whatever make this suite itself runs under."""
     inherited = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DATA", "CONF", "ARGS")
     environment = {key: value for key, value in os.environ.items() if key not in inherited}
-    done = subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     return done.stdout
 
 
