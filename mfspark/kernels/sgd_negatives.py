@@ -44,8 +44,8 @@ def sample_negatives(
     first_row : int, default 0
         Number of the block's first row in the whole matrix.
     exclude_observed : bool, default True
-        Draw again while the item is one the row has observed. False draws from all items, which is faster and, with few
-        ratings a user, hardly different.
+        Draw again while the item is one the row has observed. False draws from all items, which is faster: a draw is
+        then an observed item as often as the row's share of all items.
     skip_full : bool, default False
         Give a row that has observed every item -1 instead of items.
 

@@ -39,7 +39,7 @@ def padded_rank(rank: int) -> int:
 def aligned_zeros(n_rows: int, rank: int) -> NDArray[np.float32]:
     """Return float32 zeros of shape (`n_rows`, `padded_rank(rank)`) that start on a cache line.
 
-    The SGD kernel takes any C-contiguous array, and runs about a third faster on one made by this function.
+    The SGD kernel takes any C-contiguous array; a row of one made by this function touches the fewest cache lines.
     """
     width = padded_rank(rank)
     spare = CACHE_LINE // 4

@@ -34,6 +34,7 @@ HEADLINES = (
     ("recommendForAllUsers(10), s", ("mfspark_scoring", None), ("mllib_scoring", None), "recommend"),
     ("transform of all pairs, s", ("mfspark_scoring", None), ("mllib_scoring", None), "transform"),
     ("SGD epoch, s", ("sgd", None), ("libmf", None), "epoch"),
+    ("SGD epoch of the kernel, one thread, s", ("sgd_kernel", None), ("libmf", None), "epoch_one_thread"),
 )
 
 

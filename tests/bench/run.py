@@ -25,7 +25,7 @@ SWEEPS = (
     "mfspark", "mfspark_cg", "kernel", "mllib", "implicit_cg", "implicit_cholesky", "cmfrec_cg", "cmfrec_cholesky",
 )  # fmt: skip
 SCORING = ("mfspark_scoring", "mllib_scoring")
-EPOCHS = ("sgd", "libmf", "sgd_held_out", "libmf_held_out")
+EPOCHS = ("sgd", "libmf", "sgd_kernel", "sgd_held_out", "libmf_held_out")
 RACES = ("race_als", "race_sgd", "race_mllib")
 PATIENCE = {
     "mllib": 640e6,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.contenders import ratings_path, seconds, session
+from tests.bench.contenders import arrays, ratings_path, seconds, session
 
 STEP, REG, EPOCHS = 0.1, 0.05, 20
 
@@ -33,6 +33,25 @@ def sgd(size, folder, rank):
     _fit(spark.read.parquet(ratings_path(min(size, 1_000_000), folder)), rank, 2)
     whole, history = _fit(spark.read.parquet(ratings_path(size, folder)), rank, 8)
     return dict(fit=whole, epoch=statistics.median([row.seconds for row in history][2:]))
+
+
+def sgd_kernel(size, folder, rank):
+    """One task's work without Spark, in one thread: the median epoch."""
+    from mfspark.engine.blocks import Layout
+    from mfspark.engine.gang import Solo
+    from mfspark.engine.strata_worker import Job, Worker
+    from mfspark.kernels.block import Block
+    from mfspark.kernels.csr import counting_order
+    from mfspark.kernels.sgd_blocks import Recipe, UserBlock
+
+    users, items, ratings = arrays(size, folder)
+    bounds = tuple(np.array([0, int(ids.max()) + 1]) for ids in (users, items))
+    order, indptr = counting_order(users, int(bounds[0][1]))
+    block = Block(indptr, items[order].astype(np.int32), ratings[order])
+    recipe = Recipe(rank=rank, step=STEP, schedule="adagrad", reg=(REG, REG), epochs=8, signed=False)
+    layout = Layout(bounds, np.empty(0, np.float32), weighted=False, held=False)
+    history = Worker(Job(recipe, layout, 1), [UserBlock(0, 0, block, bounds[1], recipe)], Solo()).train()
+    return dict(epoch_one_thread=statistics.median([row.seconds for row in history][2:]))
 
 
 def sgd_held_out(size, folder, rank):
@@ -64,9 +83,9 @@ def _text(size, folder, split):
     return [str(path) for path in files]
 
 
-def _libmf(rank, epochs, train, held=None):
+def _libmf(rank, epochs, train, held=None, threads=2):
     program = os.environ["MFSPARK_LIBMF"]
-    command = [program, "-k", str(rank), "-t", str(epochs), "-s", "2", "-r", str(STEP), "-l2", str(REG)]
+    command = [program, "-k", str(rank), "-t", str(epochs), "-s", str(threads), "-r", str(STEP), "-l2", str(REG)]
     command += ["-p", held] if held else []
     process = subprocess.Popen([*command, train, os.devnull], stdout=subprocess.PIPE, text=True, bufsize=1)
     stamps, last = [], []
@@ -80,9 +99,13 @@ def _libmf(rank, epochs, train, held=None):
 
 
 def libmf(size, folder, rank):
-    """LIBMF with two threads: the median epoch."""
+    """LIBMF with two threads, and with one: the median epoch."""
     spent, _ = _libmf(rank, 8, _text(size, folder, False)[0])
-    return dict(epoch=statistics.median(spent[1:]))
+    found = dict(epoch=statistics.median(spent[1:]))
+    if size <= 10_000_000:  # reading its text takes minutes beyond
+        spent, _ = _libmf(rank, 8, _text(size, folder, False)[0], threads=1)
+        found["epoch_one_thread"] = statistics.median(spent[1:])
+    return found
 
 
 def libmf_held_out(size, folder, rank):
