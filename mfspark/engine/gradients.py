@@ -8,27 +8,24 @@ side back once and the other once per block.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout, read_block
-from mfspark.engine.carriers import carry
+from mfspark.engine.blocks import Layout
 from mfspark.engine.fitting import Factors, Iteration, Schedule
-from mfspark.engine.ratings import SIDES, Profile
+from mfspark.engine.passes import joined, side_sums, summed, visit_blocks
+from mfspark.engine.ratings import Profile
 from mfspark.errors import TrainingError
-from mfspark.kernels.block import Settings
+from mfspark.kernels.block import Block, Settings
 from mfspark.kernels.confidence import ridge
 from mfspark.kernels.gradients import (
     FIT,
     HALVES,
     SLOPE,
-    STATISTICS,
     VALID_ROWS,
     VALID_SQUARES,
     WEIGHT,
@@ -39,8 +36,7 @@ from mfspark.kernels.losses import get_loss
 from mfspark.kernels.optimisers import Hyper, Optimiser, clip_by_norm, learning_rate
 from mfspark.kernels.schedules import ScheduleState
 
-_SCHEMA = "block int, own binary, other binary, statistics array<double>"
-_KINDS = (pa.int32(), pa.binary(), pa.binary(), pa.list_(pa.float64()))
+_RESULTS = {"own": "binary", "other": "binary", "statistics": "array<double>"}
 _SIDE = 0  # the side whose blocks are passed over
 
 
@@ -99,33 +95,7 @@ def row_weights(blocks: DataFrame, layout: Layout, profile: Profile) -> list[NDA
     """Return the sum of the weights of every row's ratings, by side: the counts where ratings have no weights."""
     if not layout.weighted:
         return [side.counts.astype(np.float64) for side in profile.sides]
-    name, bounds, others = SIDES[_SIDE], layout.bounds[_SIDE], len(profile.sides[1 - _SIDE])
-    own = replace(layout, bounds=(bounds, bounds))
-
-    def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch, row, number in owned_blocks(batches, bounds):
-            block = read_block(batch, row, name, own)
-            rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
-            sums = (np.bincount(at, block.weights, n) for at, n in ((rows, block.rows), (block.indices, others)))
-            cells = [pa.array([number], pa.int32()), *(pa.array([one.tobytes()], pa.binary()) for one in sums)]
-            yield pa.RecordBatch.from_arrays(cells, ["block", "own", "other"])
-
-    weights = [np.zeros(len(side)) for side in profile.sides]
-    for found in blocks.mapInArrow(weigh, "block int, own binary, other binary").toArrow().to_pylist():
-        weights[_SIDE][bounds[found["block"]] : bounds[found["block"] + 1]] = np.frombuffer(found["own"])
-        weights[1 - _SIDE] += np.frombuffer(found["other"])
-    return weights
-
-
-def owned_blocks(
-    batches: Iterator[pa.RecordBatch], bounds: NDArray[np.int64]
-) -> Iterator[tuple[pa.RecordBatch, int, int]]:
-    """Yield batch, row and number of every block of a side (the frame may have more rows than a side has blocks)."""
-    for batch in batches:
-        for row in range(batch.num_rows):
-            number = batch.column("block")[row].as_py()
-            if number + 1 < len(bounds):
-                yield batch, row, number
+    return side_sums(blocks, layout, (len(profile.sides[0]), len(profile.sides[1])), lambda block: block.weights)
 
 
 class Pass:
@@ -158,10 +128,8 @@ class Pass:
         limits: tuple[float, float] = (-np.inf, np.inf),
         carrier: str = "auto",
     ) -> None:
-        name = SIDES[_SIDE]
-        columns = [column for column in blocks.columns if column == "block" or column.startswith(f"{name}_")]
-        self.blocks, self.carrier, self.settings, self.descent = blocks.select(columns), carrier, settings, descent
-        self.bounds, self.layout, self.limits = layout.bounds[_SIDE], layout, limits
+        self.blocks, self.carrier, self.settings, self.descent = blocks, carrier, settings, descent
+        self.layout, self.limits = layout, limits
         self.ridges = [
             ridge(weight, reg, settings.exponent) for weight, reg in zip(weights, settings.reg_param, strict=True)
         ]
@@ -184,41 +152,23 @@ class Pass:
         return Gradient(float(sums[FIT] / n), regularisation, sides, float(sums[SLOPE] / n), rmse)
 
     def _collect(self, factors: Factors, step: int, last: bool) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
-        settings, bounds, limits = self.settings, self.bounds, self.limits
-        loss, name = self.descent.loss, SIDES[_SIDE]
-        own = replace(self.layout, bounds=(bounds, bounds))
+        settings, limits, loss = self.settings, self.limits, self.descent.loss
         batch_of = Batch(1.0 if last else self.descent.share, ((self.descent.seed << 32) + step) % 2**64)
 
-        def derive(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+        def derive(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, bytes, list[float]]:
             (X, Y), intercept = data
-            for batch, row, number in owned_blocks(batches, bounds):
-                block, part = read_block(batch, row, name, own), slice(bounds[number], bounds[number + 1])
-                dX, dY, statistics = gradient_block(
-                    block, X[part], Y, settings, get_loss(loss), intercept, batch_of, int(bounds[number]), limits,
-                    not last,
-                )  # fmt: skip
-                cells = (number, dX.tobytes(), dY.tobytes(), statistics.tolist())
-                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _KINDS, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, ["block", "own", "other", "statistics"])
+            dX, dY, statistics = gradient_block(
+                block, X[rows], Y, settings, get_loss(loss), intercept, batch_of, rows.start, limits, not last
+            )
+            return dX.tobytes(), dY.tobytes(), statistics.tolist()
 
-        data = ((factors.sides[_SIDE], factors.sides[1 - _SIDE]), factors.intercept)
-        frame, release = carry(self.blocks, data, derive, _SCHEMA, packed=True, carrier=self.carrier)
-        found = frame.toArrow()
-        release()
-        return self._add_up(found, factors, last)
-
-    def _add_up(self, found: pa.Table, factors: Factors, last: bool) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
-        sides = [] if last else [np.zeros_like(side, np.float64) for side in factors.sides]
-        sums = np.zeros(len(STATISTICS))
-        order = np.argsort(found.column("block").to_numpy(), kind="stable")  # floating sums depend on their order
-        for row in order.tolist():
-            number = found.column("block")[row].as_py()
-            sums += np.array(found.column("statistics")[row].as_py())
-            for place, name in () if last else ((_SIDE, "own"), (1 - _SIDE, "other")):
-                array = np.frombuffer(found.column(name)[row].as_buffer(), factors.sides[place].dtype)
-                part = slice(self.bounds[number], self.bounds[number + 1]) if name == "own" else slice(None)
-                sides[place][part] += array.reshape(-1, factors.sides[place].shape[1])
-        return sides, sums
+        here = (factors.sides[_SIDE], factors.sides[1 - _SIDE])
+        data = (here, factors.intercept)
+        found = visit_blocks(self.blocks, self.layout, _SIDE, data, derive, _RESULTS, self.carrier)
+        sums = np.sum([row["statistics"] for row in found], axis=0)
+        if last:
+            return [], sums
+        return [joined(found, "own", here[0]).astype(np.float64), summed(found, "other", here[1])], sums
 
 
 def descend(gradients: Pass, factors: Factors, schedule: Schedule) -> list[Iteration]:
@@ -252,12 +202,13 @@ def descend(gradients: Pass, factors: Factors, schedule: Schedule) -> list[Itera
         history.append(line)
         if schedule.report is not None:
             schedule.report(line, schedule.iterations)
-        if here is there and _settled(history, schedule.tol):
+        if here is there and settled(history, schedule.tol):
             break
     return history
 
 
-def _settled(history: list[Iteration], tol: float) -> bool:
+def settled(history: list[Iteration], tol: float) -> bool:
+    """Return whether the last iteration lowered the loss by less than a share ``tol``; 0: never."""
     if tol <= 0 or len(history) < 2:
         return False
     before, after = history[-2].loss, history[-1].loss

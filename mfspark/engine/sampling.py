@@ -8,27 +8,23 @@ from counters: the same seed gives the same chain on any number of blocks, up to
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout, read_block
-from mfspark.engine.carriers import carry
+from mfspark.engine.blocks import Layout
 from mfspark.engine.fitting import Factors, Iteration, Schedule
+from mfspark.engine.passes import joined, visit_blocks
 from mfspark.engine.ratings import SIDES
 from mfspark.errors import TrainingError
 from mfspark.kernels.block import Block, Settings
 from mfspark.kernels.gibbs import Prior, sample_prior, sample_rows
 from mfspark.kernels.topk import pair_scores
 
-_SCHEMA = "block int, drawn binary, squares double, held binary, ratings binary, unsolved long"
-_KINDS = (pa.int32(), pa.binary(), pa.float64(), pa.binary(), pa.binary(), pa.int64())
-_NAMES = ("block", "drawn", "squares", "held", "ratings", "unsolved")
+_RESULTS = {"drawn": "binary", "squares": "double", "held": "binary", "ratings": "binary", "unsolved": "long"}
 PRIOR_STRENGTH = 2.0  # beta_0 of the paper
 
 
@@ -113,35 +109,20 @@ def _draw(
     carrier: str,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Draw one side, replace it in ``factors``; return the squared error, the held-out predictions and ratings."""
-    side, bounds, intercept = SIDES[drawn], layout.bounds[drawn], factors.intercept
-    own = replace(layout, bounds=(bounds, bounds))
-    columns = [name for name in blocks.columns if name == "block" or name.startswith(f"{side}_")]
+    intercept, bounds = factors.intercept, layout.bounds[drawn]
     data = (factors.sides[1 - drawn], *prior.padded(settings.padded, settings.dtype))
 
-    def run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for row in range(batch.num_rows):
-                number = batch.column("block")[row].as_py()
-                if number + 1 >= len(bounds):
-                    continue
-                block, stream = read_block(batch, row, side, own), (sweep, drawn, int(bounds[number]))
-                cells = (number, *_draw_block(block, data, settings, chain, stream, intercept))
-                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _KINDS, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, list(_NAMES))
+    def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int]:
+        return _draw_block(block, data, settings, chain, (sweep, drawn, rows.start), intercept)
 
-    frame, release = carry(blocks.select(columns), data, run, _SCHEMA, packed=True, carrier=carrier)
-    found = sorted(frame.toArrow().to_pylist(), key=lambda row: row["block"])
-    release()
-    target = np.zeros_like(factors.sides[drawn])
+    found = visit_blocks(blocks, layout, drawn, data, draw, _RESULTS, carrier)
     for row in found:
         if row["unsolved"] >= 0:
             raise TrainingError(
-                f"the precision of {side} number {bounds[row['block']] + row['unsolved']} is not positive definite: "
-                "use precision='float64', or look for extreme ratings or weights of that id"
+                f"the precision of {SIDES[drawn]} number {bounds[row['block']] + row['unsolved']} is not positive "
+                "definite: use precision='float64', or look for extreme ratings or weights of that id"
             )
-        part = target[bounds[row["block"]] : bounds[row["block"] + 1]]
-        part[:] = np.frombuffer(row["drawn"], target.dtype).reshape(part.shape)
-    factors.sides[drawn] = target
+    factors.sides[drawn] = joined(found, "drawn", factors.sides[drawn])
     held, ratings = (
         np.concatenate([np.frombuffer(row[name], np.float32) for row in found]).astype(np.float64)
         for name in ("held", "ratings")

@@ -11,25 +11,20 @@ holds the means that missing pairs have, and S = (r - a_u b_i) at the rated pair
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout, read_block
-from mfspark.engine.carriers import carry
-from mfspark.engine.gradients import owned_blocks
-from mfspark.engine.ratings import SIDES, Profile
+from mfspark.engine.blocks import Layout
+from mfspark.engine.passes import joined, side_sums, summed, visit_blocks
+from mfspark.engine.ratings import Profile
 from mfspark.kernels.block import Block
 from mfspark.kernels.products import add_product, add_transposed_product, padded
 
 Doubles = NDArray[np.float64]
-_SCHEMA = "block int, product binary, square double"
-_KINDS = (pa.int32(), pa.binary(), pa.float64())
 _SIDE = 0
 IMPUTATIONS = ("zero", "mean", "userMean", "itemMean")
 """What a missing pair is: 0, the mean of all ratings, of the user's, of the item's."""
@@ -59,22 +54,7 @@ def background(blocks: DataFrame, layout: Layout, profile: Profile, imputation: 
     if imputation in ("zero", "mean"):
         mean = profile.mean if imputation == "mean" else 0.0
         return Background(np.full(m, mean), np.ones(n))
-    name, bounds = SIDES[_SIDE], layout.bounds[_SIDE]
-    own = replace(layout, bounds=(bounds, bounds))
-
-    def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch, row, number in owned_blocks(batches, bounds):
-            block = read_block(batch, row, name, own)
-            rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
-            ratings = values_of(block)
-            sums = (np.bincount(at, ratings, size) for at, size in ((rows, block.rows), (block.indices, n)))
-            cells = [pa.array([number], pa.int32()), *(pa.array([one.tobytes()], pa.binary()) for one in sums)]
-            yield pa.RecordBatch.from_arrays(cells, ["block", "own", "other"])
-
-    totals = [np.zeros(m), np.zeros(n)]
-    for found in blocks.mapInArrow(add, "block int, own binary, other binary").toArrow().to_pylist():
-        totals[0][bounds[found["block"]] : bounds[found["block"] + 1]] = np.frombuffer(found["own"])
-        totals[1] += np.frombuffer(found["other"])
+    totals = side_sums(blocks, layout, (m, n), values_of)
     means = [total / np.maximum(side.counts, 1) for total, side in zip(totals, profile.sides, strict=True)]
     return Background(means[0], np.ones(n)) if imputation == "userMean" else Background(np.ones(m), means[1])
 
@@ -108,36 +88,22 @@ class Matrix:
     def __init__(
         self, blocks: DataFrame, layout: Layout, shape: tuple[int, int], behind: Background, carrier: str = "auto"
     ) -> None:
-        name = SIDES[_SIDE]
-        columns = [column for column in blocks.columns if column == "block" or column.startswith(f"{name}_")]
-        self.blocks, self.carrier, self.behind, self.shape = blocks.select(columns), carrier, behind, shape
-        self.bounds, self.layout = layout.bounds[_SIDE], layout
+        self.blocks, self.layout, self.shape, self.behind, self.carrier = blocks, layout, shape, behind, carrier
 
     def times(self, Q: Doubles, square: bool) -> tuple[Doubles, float]:
         """Return A Q (m x l), or A^T A Q (n x l) if ``square``; and the squared Frobenius norm of A."""
-        bounds, width, name = self.bounds, Q.shape[1], SIDES[_SIDE]
-        own = replace(self.layout, bounds=(bounds, bounds))
+        width = Q.shape[1]
 
-        def multiply(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+        def multiply(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float]:
             wide, behind = data
-            for batch, row, number in owned_blocks(batches, bounds):
-                a = behind.a[bounds[number] : bounds[number + 1]]
-                product, norm = multiply_block(read_block(batch, row, name, own), a, behind.b, wide, square)
-                cells = (number, np.ascontiguousarray(product[:, :width]).tobytes(), norm)
-                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _KINDS, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, ["block", "product", "square"])
+            product, norm = multiply_block(block, behind.a[rows], behind.b, wide, square)
+            return np.ascontiguousarray(product[:, :width]).tobytes(), norm
 
         data = (padded(Q), self.behind)
-        frame, release = carry(self.blocks, data, multiply, _SCHEMA, packed=True, carrier=self.carrier)
-        found = frame.toArrow()
-        release()
-        out, norm = np.zeros((self.shape[1 if square else 0], width)), 0.0
-        for place in np.argsort(found.column("block").to_numpy(), kind="stable").tolist():
-            number = found.column("block")[place].as_py()
-            product = np.frombuffer(found.column("product")[place].as_buffer()).reshape(-1, width)
-            out[slice(None) if square else slice(bounds[number], bounds[number + 1])] += product
-            norm += found.column("square")[place].as_py()
-        return out, norm
+        results = {"product": "binary", "square": "double"}
+        found = visit_blocks(self.blocks, self.layout, _SIDE, data, multiply, results, self.carrier)
+        out = np.zeros((self.shape[1 if square else 0], width))
+        return (summed if square else joined)(found, "product", out), sum(row["square"] for row in found)
 
 
 def start(n: int, width: int, seed: int) -> Doubles:

@@ -17,21 +17,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout, read_block
-from mfspark.engine.carriers import carry
+from mfspark.engine.blocks import Layout
 from mfspark.engine.fitting import Iteration, Schedule
-from mfspark.engine.ratings import SIDES
+from mfspark.engine.gradients import settled
+from mfspark.engine.passes import joined, visit_blocks
 from mfspark.errors import TrainingError
 from mfspark.kernels.block import Block
 from mfspark.kernels.svdpp import STATISTICS, epoch, measure, whole_users
 
-_SCHEMA = "block int, users binary, items binary, implicit binary, counts binary, statistics array<double>"
-_KINDS = (pa.int32(), *[pa.binary()] * 4, pa.list_(pa.float64()))
-_NAMES = ("block", "users", "items", "implicit", "counts", "statistics")
+_RESULTS = {
+    "users": "binary", "items": "binary", "implicit": "binary", "counts": "binary", "statistics": "array<double>",
+}  # fmt: skip
 CURVATURE = 0.5  # the squared length of a user's factors in one direction, roughly; see ``share_weights``
 
 
@@ -88,16 +87,12 @@ def train(
                 schedule.report(history[-1], schedule.iterations)
             if not np.isfinite(history[-1].loss):
                 raise TrainingError(f"the loss is {history[-1].loss} after iteration {iteration}: lower stepSize")
-        if not last and _settled(history, schedule.tol):
+        if not last and settled(history, schedule.tol):
             state.users, state.items, state.implicit = before.users, before.items, before.implicit
             _pass(blocks, layout, state, descent, 0.0, iteration, schedule.limits, carrier)
             break
         seconds = time.perf_counter() - began
     return history
-
-
-def _settled(history: list[Iteration], tol: float) -> bool:
-    return tol > 0 and len(history) > 1 and history[-2].loss - history[-1].loss < tol * abs(history[-2].loss)
 
 
 def _pass(
@@ -111,29 +106,13 @@ def _pass(
     carrier: str,
 ) -> NDArray[np.float64]:
     """Measure at the state and move it by one epoch, or with step 0 make its users whole; return the statistics."""
-    bounds, side = layout.bounds[0], SIDES[0]
-    own = replace(layout, bounds=(bounds, bounds))
-    columns = [name for name in blocks.columns if name == "block" or name.startswith(f"{side}_")]
 
-    def visit(batches: Iterator[pa.RecordBatch], data: State) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for row in range(batch.num_rows):
-                number = batch.column("block")[row].as_py()
-                if number + 1 >= len(bounds):
-                    continue
-                users = data.users[bounds[number] : bounds[number + 1]]
-                seed = np.random.SeedSequence((descent.seed % 2**64, iteration, number)).generate_state(1, np.uint64)[0]
-                cells = (number, *_visit(read_block(batch, row, side, own), users, data, descent, step, seed, limits))
-                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _KINDS, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, list(_NAMES))
+    def visit(block: Block, number: int, rows: slice, data: State) -> tuple[bytes, bytes, bytes, bytes, list[float]]:
+        seed = np.random.SeedSequence((descent.seed % 2**64, iteration, number)).generate_state(1, np.uint64)[0]
+        return _visit(block, data.users[rows], data, descent, step, seed, limits)
 
-    frame, release = carry(blocks.select(columns), replace(state), visit, _SCHEMA, packed=True, carrier=carrier)
-    found = sorted(frame.toArrow().to_pylist(), key=lambda row: row["block"])  # floating sums depend on their order
-    release()
-    users = np.zeros_like(state.users)
-    for row in found:
-        part = users[bounds[row["block"]] : bounds[row["block"] + 1]]
-        part[:] = np.frombuffer(row["users"], np.float32).reshape(part.shape)
+    found = visit_blocks(blocks, layout, 0, replace(state), visit, _RESULTS, carrier)
+    users = joined(found, "users", state.users)
     if step:
         counts = np.array([np.frombuffer(row["counts"], np.int32) for row in found])
         for name, weights in (("items", share_weights(counts, step)), ("implicit", mean_weights(counts))):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasElasticNetParam
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.engine import blocks as block_frames
-from mfspark.engine.fitting import Iteration, Schedule, alternate, initial_factors
-from mfspark.engine.progress import reporter, wanted
+from mfspark.engine.fitting import Iteration, alternate, initial_factors
+from mfspark.engine.progress import wanted
 from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
 from mfspark.engine.together import alternate_together, possible
@@ -62,7 +61,8 @@ class ALS(BlockEstimator, HasElasticNetParam):
         "cholesky"; "dual" (as cholesky, but by the exact n x n system where a row has few ratings); "cg" (``cgSteps``
         warm-started conjugate gradient steps, Takacs et al. 2011); "subspace" (iALS++, Rendle et al. 2021);
         "coordinate" (one factor or bias of one id at a time with the residuals kept, one sweep per half step; Pilaszy
-        et al. 2010, also with nonnegative and elasticNetParam); "auto".
+        et al. 2010, also with nonnegative and elasticNetParam; updates are sequential, so that the loss never rises:
+        simultaneous ones can diverge, see ``mfspark.kernels.coordinate`` for the closed forms); "auto".
     elasticNetParam : float, default 0
         a in [0, 1], as in pyspark.ml: a row's penalty becomes lambda n^nu ((1 - a) |x|_2^2 + 2 a |x|_1), which is
         twice the count times pyspark.ml's lambda ((1 - a)/2 |x|_2^2 + a |x|_1), as the squared error here is twice the
@@ -76,11 +76,24 @@ class ALS(BlockEstimator, HasElasticNetParam):
         Boolean column: rows that are not trained on, but whose RMSE is in the history.
     tol : float, default 0
         Stop when the loss falls by less than this share in an iteration; 0 never stops early.
+    cgSteps, subspaceSize : int, default 3, 64
+        See solver; each takes effect with its own solver only.
+    initStd : float, default 1
+        The start is N(0, initStd^2 / rank).
     initMode : str, default "normal"
         "normal" starts from N(0, 1 / rank) as MLlib; "positive" from its absolute value, which on uncentred ratings
         lowers the loss more slowly and generalises better (ml-1m, rank 64, 15 iterations: RMSE 0.842, not 0.848).
     seed : int, default 0
         The same seed and data give the same factors.
+
+    Raises
+    ------
+    ParameterError
+        By ``fit``, before any Spark job: a value or a combination that cannot take effect; it names what can.
+    DataError
+        By ``fit``: a column is missing or has nulls, NaN or another type; implicit ratings are all <= 0.
+    TrainingError
+        By ``fit``: a row's equations have no finite solution, or the loss is not finite.
 
     Notes
     -----
@@ -136,8 +149,13 @@ class ALS(BlockEstimator, HasElasticNetParam):
         if not 0 <= self.getOrDefault("elasticNetParam") <= 1:
             raise ParameterError(f"elasticNetParam must be in [0, 1], not {self.getOrDefault('elasticNetParam')}")
         for name in ("nonnegative", "elasticNetParam"):
-            if self.getOrDefault(name) and self.getOrDefault("solver") not in ("auto", "cholesky", "coordinate"):
+            if self.getOrDefault(name) and self.getOrDefault("solver") not in ("auto", "coordinate"):
                 raise ParameterError(f"{name} has its own solver: leave solver at 'auto', or set 'coordinate'")
+        for name, solver in (("cgSteps", "cg"), ("subspaceSize", "subspace")):
+            if self.getOrDefault(name) < 1:
+                raise ParameterError(f"{name} must be at least 1, not {self.getOrDefault(name)}")
+            if self.getOrDefault("solver") != solver:
+                self.refuse((name,), f"takes effect only with solver {solver!r}")
 
     def settings(self, found: Profile | None = None) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
@@ -173,16 +191,11 @@ class ALS(BlockEstimator, HasElasticNetParam):
         self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
         value = self.getOrDefault
-        signed = value("initMode") == "normal" and not settings.nonnegative
-        factors = initial_factors(found, settings, value("seed"), value("initStd"), signed)
+        factors = initial_factors(found, settings, value("seed"), value("initStd"), self.signed_start())
         factors.intercept = found.mean if value("center") else 0.0
-        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
-        verbose = self.optional("verbose")
-        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(verbose))
-        spark = blocks.sparkSession
+        spark, schedule = blocks.sparkSession, self.schedule(found)
         if self._together(spark, layout.blocks, default_parallelism(spark)):
-            history = alternate_together(blocks, layout, factors, settings, schedule, wanted(verbose))
+            history = alternate_together(blocks, layout, factors, settings, schedule, wanted(self.optional("verbose")))
         else:
             history = alternate(blocks, layout, factors, settings, schedule, value("carrier"))
-        ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, (factors.sides[0], factors.sides[1]), factors.intercept, limits), history
+        return self.fitted(found, settings, factors.sides, factors.intercept), history

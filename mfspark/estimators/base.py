@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pyspark.ml import Estimator
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.engine import blocks as block_frames
 from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration
+from mfspark.engine.fitting import Iteration, Schedule
 from mfspark.engine.materialise import MATERIALIZERS, Materialiser, Workspace, storage_level
+from mfspark.engine.progress import reporter
 from mfspark.engine.ratings import Columns, Profile, encode, profile, select
 from mfspark.engine.state import Fitted, SeenBlocks
 from mfspark.errors import ParameterError
@@ -60,6 +65,23 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         user, item = (self.optional(name) for name in ("regParamUser", "regParamItem"))
         return both if user is None else user, both if item is None else item
 
+    def limits(self, found: Profile) -> tuple[float, float]:
+        """Return the range to which predictions are clipped."""
+        return (found.low, found.high) if self.getOrDefault("clip") else (-np.inf, np.inf)
+
+    def schedule(self, found: Profile) -> Schedule:
+        """Return how long to train, and what the history reports to."""
+        told = reporter(self.optional("verbose"))
+        return Schedule(self.getOrDefault("maxIter"), self.getOrDefault("tol"), self.limits(found), told)
+
+    def fitted(
+        self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0, **more: Any
+    ) -> Fitted:
+        """Return what a fit came to; ``sides`` (n x columns in use, or padded) are padded to the settings' width."""
+        padded = [_padded(side, settings) for side in sides]
+        ids = (found.sides[0].ids, found.sides[1].ids)
+        return Fitted(settings, ids, (padded[0], padded[1]), intercept, self.limits(found), **more)
+
     def columns(self) -> Columns:
         """Return the names of the input columns."""
         names = ("userCol", "itemCol", "ratingCol", "weightCol", "validationIndicatorCol")
@@ -72,15 +94,18 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             encoded = workspace.keep(encode(select(dataset, columns)))
             found = profile(encoded, columns, explicit=not self._implicit())
             settings = self.settings(found)
-            wanted = (self.optional("numUserBlocks"), self.optional("numItemBlocks"))
+            wanted = (self.optional("numUserBlocks"), self.optional("numItemBlocks") if 1 in self._sides else 1)
             slots = default_parallelism(dataset.sparkSession)
             together = self._together(dataset.sparkSession, max(number or 1 for number in wanted), slots)
             if together:  # every task holds one block of each side
                 wanted = (wanted[0] or slots, wanted[1] or slots)
             layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
-            frame, release = block_frames.build(encoded, found, layout, self.getOrDefault("carrier"), self._sides)
+            keeps = self.getOrDefault("filterSeen")
+            frame, release = block_frames.build(
+                encoded, found, layout, self.getOrDefault("carrier"), self._sides, pieces_only=together and not keeps
+            )
             workspace.later(release)
-            seen = workspace.hand_over(frame) if self.getOrDefault("filterSeen") else None
+            seen = workspace.hand_over(frame) if keeps else None
             if seen is not None:
                 blocks = seen[0]
             else:
@@ -119,3 +144,11 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     def read(cls) -> ParamsReader:
         """Return a reader of the parameters."""
         return ParamsReader(cls)
+
+
+def _padded(side: NDArray[Any], settings: Settings) -> NDArray[Any]:
+    if side.shape[1] == settings.padded and side.dtype == settings.dtype:
+        return side
+    array = np.zeros((len(side), settings.padded), settings.dtype)
+    array[:, : side.shape[1]] = side
+    return array

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pyspark.ml.param import TypeConverters
 from pyspark.sql import DataFrame
 
 from mfspark.engine.blocks import Layout
 from mfspark.engine.deviations import add_deviations
-from mfspark.engine.fitting import Iteration, Schedule, initial_factors
-from mfspark.engine.progress import reporter
+from mfspark.engine.fitting import Iteration, initial_factors
 from mfspark.engine.ratings import Profile
 from mfspark.engine.sampling import Chain, sample
 from mfspark.engine.state import Fitted
@@ -20,10 +18,6 @@ from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.params import Settable, _param
 from mfspark.kernels.block import Settings
 from mfspark.model import FactorizationModel
-
-NOT_IN_BPMF = (
-    "regParam", "regParamUser", "regParamItem", "regExponent", "tol", "userBias", "itemBias", "nonnegative", "initMode",
-)  # fmt: skip
 
 
 class BPMFParams(Settable):
@@ -101,10 +95,23 @@ class BPMF(BlockEstimator, BPMFParams):
         spread and 1 / alpha.
     clip : bool, default False
         Clip predictions to the range of the training ratings.
+    weightCol : str, optional
+        Column of weights >= 0, which multiply ratingPrecision.
+    validationIndicatorCol : str, optional
+        Boolean column: rows that are not trained on, but whose RMSE is in the history.
     initStd : float, default 0.3
         The chain starts at N(0, initStd^2 / rank).
     seed : int, default 0
         The same seed and data give the same chain.
+
+    Raises
+    ------
+    ParameterError
+        By ``fit``, before any Spark job: a value or a combination that cannot take effect; it names what can.
+    DataError
+        By ``fit``: a column is missing or has nulls, NaN or another type.
+    TrainingError
+        By ``fit``: a row's precision is not positive definite.
 
     Examples
     --------
@@ -124,8 +131,6 @@ class BPMF(BlockEstimator, BPMFParams):
     def check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
         super().check()
-        self.refuse(NOT_IN_BPMF, "does not exist in BPMF, which samples the priors: use ALS")
-        self.refuse(("center",), "is part of BPMF: leave it at True")
         value = self.getOrDefault
         if value("burnIn") < 0 or value("numSamples") < 1 or value("burnIn") + value("numSamples") > value("maxIter"):
             raise ParameterError(
@@ -150,15 +155,6 @@ class BPMF(BlockEstimator, BPMFParams):
         factors = initial_factors(found, settings, value("seed"), value("initStd"), signed=True)
         factors.intercept = found.mean
         chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
-        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
-        schedule = Schedule(value("maxIter"), 0.0, limits, reporter(self.optional("verbose")))
-        samples, history = sample(blocks, layout, factors, settings, chain, schedule, value("carrier"))
+        samples, history = sample(blocks, layout, factors, settings, chain, self.schedule(found), value("carrier"))
         joined = Settings(rank=settings.rank * chain.samples, dtype=settings.dtype)
-        sides = []
-        for side in range(2):
-            features = samples.joined(side)
-            array = np.zeros((len(features), joined.padded), joined.dtype)
-            array[:, : joined.rank] = features
-            sides.append(array)
-        ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(joined, ids, (sides[0], sides[1]), factors.intercept, limits), history
+        return self.fitted(found, joined, [samples.joined(side) for side in range(2)], factors.intercept), history

@@ -10,20 +10,18 @@ from pyspark.ml.param.shared import HasSolver, HasStepSize
 from pyspark.sql import DataFrame
 
 from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration, Schedule, initial_factors
+from mfspark.engine.fitting import Iteration, initial_factors
 from mfspark.engine.gradients import Descent, Pass, descend, row_weights
-from mfspark.engine.progress import reporter
 from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
-from mfspark.errors import DataError, ParameterError
-from mfspark.estimators.base import BlockEstimator
+from mfspark.errors import ParameterError
+from mfspark.estimators.losses import LossEstimator
 from mfspark.estimators.params import _param
 from mfspark.kernels.block import Settings
-from mfspark.kernels.losses import LOSSES
 from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
 
 
-class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
+class GradientDescent(LossEstimator, HasSolver, HasStepSize):
     """Matrix factorization by gradient descent over all observed ratings at once ("Funk SVD", full batch).
 
     Minimises, over factors x, biases b and intercept alpha (which is not regularised),
@@ -76,9 +74,24 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
     nonnegative : bool, default False
         Factors >= 0: projected after each step.
     initStd : float, default 0.1
-        The start is N(0, initStd^2 / rank); its absolute value where nonnegative, or squared without center.
+        The start is N(0, initStd^2 / rank); its absolute value where nonnegative.
+    initMode : str, default "auto"
+        "normal"; "positive", its absolute value; "auto": positive where squared errors of uncentred ratings are fitted.
     tol : float, default 0
         Stop when the loss falls by less than this share in a step; 0 never stops early.
+    weightCol, validationIndicatorCol, clip
+        As in ``ALS``.
+    seed : int, default 0
+        The same seed, data and number of blocks give the same factors.
+
+    Raises
+    ------
+    ParameterError
+        By ``fit``, before any Spark job: a value or a combination that cannot take effect; it names what can.
+    DataError
+        By ``fit``: a column is missing or has nulls, NaN or another type; ratings that the loss is not defined for.
+    TrainingError
+        By ``fit``: the loss is not finite: the step is too large.
 
     Examples
     --------
@@ -86,7 +99,6 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
     >>> model = GradientDescent(rank=2, loss="logistic", center=True).fit(labels)        # doctest: +SKIP
     """
 
-    loss = _param("loss", "one of " + ", ".join(LOSSES), TypeConverters.toString)
     stepSchedule = _param("stepSchedule", "one of " + ", ".join(RATE_SCHEDULES), TypeConverters.toString)
     decay = _param("decay", "how fast the learning rate falls, per step", TypeConverters.toFloat)
     stepInterval = _param("stepInterval", "steps between two falls (stepSchedule 'step')", TypeConverters.toInt)
@@ -97,14 +109,12 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
         "miniBatchFraction", "share of the ratings a step looks at, in (0, 1]", TypeConverters.toFloat
     )
 
-    _sides = (0,)
-
     def __init__(self, **params: Any) -> None:
         super().__init__()
         self._set_fit_defaults()
         self._setDefault(
             maxIter=100, loss="squared", solver="adam", stepSize=0.05, stepSchedule="constant", decay=0.01,
-            stepInterval=10, momentum=0.9, miniBatchFraction=1.0, initStd=0.1,
+            stepInterval=10, momentum=0.9, miniBatchFraction=1.0, initStd=0.1, initMode="auto",
         )  # fmt: skip
         self.setParams(**params)
 
@@ -112,7 +122,6 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
         """Raise ParameterError for a value or a combination that cannot take effect."""
         super().check()
         value = self.getOrDefault
-        self.check_choice("loss", LOSSES)
         self.check_choice("solver", OPTIMISERS)
         self.check_choice("stepSchedule", RATE_SCHEDULES)
         for name, low, high in (("stepSize", 0, np.inf), ("clipNorm", 0, np.inf), ("miniBatchFraction", 0, 1)):
@@ -123,10 +132,6 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
             given = self.optional(name)
             if given is not None and not 0 <= given < 1:
                 raise ParameterError(f"{name} must be at least 0 and below 1, not {given}")
-        if value("loss") == "poisson_identity" and not value("nonnegative"):
-            raise ParameterError("loss 'poisson_identity' needs nonnegative=True: its mean is the score itself")
-        if value("loss") in ("logistic", "poisson") and value("nonnegative"):
-            raise ParameterError(f"nonnegative is for the losses squared and poisson_identity, not {value('loss')!r}")
         if value("miniBatchFraction") < 1 and (value("tol") > 0 or value("stepSchedule") == "bold_driver"):
             raise ParameterError("tol and stepSchedule 'bold_driver' need the exact loss: miniBatchFraction=1")
         self._check_effect()
@@ -176,29 +181,12 @@ class GradientDescent(BlockEstimator, HasSolver, HasStepSize):
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
-        value, loss = self.getOrDefault, LOSSES[self.getOrDefault("loss")]
-        self._check_ratings(found)
-        signed = not value("nonnegative") and (value("center") or loss.name != "squared")
-        factors = initial_factors(found, settings, value("seed"), value("initStd"), signed)
+        value, loss, schedule = self.getOrDefault, self.chosen_loss(), self.schedule(found)
+        self.check_ratings(found)
+        start = (value("seed"), value("initStd"), self.signed_start(loss.name))
+        factors = initial_factors(found, settings, *start)
         factors.intercept = loss.link(found.mean) if value("center") else 0.0
-        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
-        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(self.optional("verbose")))
         weights = row_weights(blocks, layout, found)
-        gradients = Pass(blocks, layout, settings, self.descent(), weights, limits, value("carrier"))
+        gradients = Pass(blocks, layout, settings, self.descent(), weights, schedule.limits, value("carrier"))
         history = descend(gradients, factors, schedule)
-        ids = (found.sides[0].ids, found.sides[1].ids)
-        sides = (factors.sides[0], factors.sides[1])
-        return Fitted(settings, ids, sides, factors.intercept, limits, loss.name), history
-
-    def _check_ratings(self, found: Profile) -> None:
-        """Raise DataError for ratings that the loss is not defined for."""
-        loss = LOSSES[self.getOrDefault("loss")]
-        seen = np.array([found.low, found.high]) if found.values is None else found.values
-        wrong = seen[~loss.accepts(seen)]
-        many = loss.name == "logistic" and found.values is None
-        if wrong.size or many:
-            example = wrong[0] if wrong.size else "more than 256 different ones"
-            column = self.getOrDefault("ratingCol")
-            raise DataError(
-                f"column {column!r} has ratings such as {example}, but loss {loss.name!r} needs {loss.domain}"
-            )
+        return self.fitted(found, settings, factors.sides, factors.intercept, loss=loss.name), history

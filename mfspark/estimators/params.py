@@ -18,6 +18,7 @@ from pyspark.ml.param.shared import (
 )
 
 from mfspark.errors import ParameterError
+from mfspark.estimators.support import SUPPORT, supporters, supports
 
 COLD_START = ("nan", "drop")
 
@@ -49,7 +50,8 @@ class Settable(Params):
         for name, value in values.items():
             if not self.hasParam(name):
                 known = ", ".join(parameter.name for parameter in self.params)
-                raise ParameterError(f"{type(self).__name__} has no parameter {name!r}; it has {known}")
+                where = f" ({supporters(name)} has it)" if name in SUPPORT else ""
+                raise ParameterError(f"{type(self).__name__} has no parameter {name!r}{where}; it has {known}")
             if value is None:
                 self.clear(self.getParam(name))
             else:
@@ -110,7 +112,7 @@ class FactorizationParams(
     initMode = _param(
         "initMode",
         "'normal' as MLlib; 'positive' starts from absolute values: explicit ratings then fit more slowly and often "
-        "generalise better",
+        "generalise better; 'auto' chooses by the loss (SGD, GradientDescent)",
         TypeConverters.toString,
     )
     nonnegative = _param("nonnegative", "whether the factors are >= 0", TypeConverters.toBoolean)
@@ -127,6 +129,8 @@ class FactorizationParams(
     workPath = _param("workPath", "folder for intermediate tables (materializer 'delta')", TypeConverters.toString)
     verbose = _param("verbose", "progress on stderr: default only on a terminal", TypeConverters.toBoolean)
 
+    _init_modes: tuple[str, ...] = ("normal", "positive")
+
     def _set_fit_defaults(self) -> None:
         self._set_model_defaults()
         self._setDefault(
@@ -142,6 +146,7 @@ class FactorizationParams(
 
     def check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
+        self._check_support()
         for name, least in (("rank", 1), ("maxIter", 0), ("blockSize", 1), ("numUserBlocks", 1), ("numItemBlocks", 1)):
             value = self.optional(name)
             if value is not None and value < least:
@@ -151,15 +156,37 @@ class FactorizationParams(
             if value is not None and not 0 <= value < float("inf"):
                 raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
         self.check_choice("coldStartStrategy", COLD_START)
-        self.check_choice("initMode", ("normal", "positive"))
+        self.check_choice("initMode", self._init_modes)
         self.check_choice("precision", ("float32", "float64"))
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):
             raise ParameterError("nonnegative cannot be combined with userBias, itemBias or center: choose one")
+        if self.getOrDefault("nonnegative") and self.isSet("initMode") and self.getOrDefault("initMode") == "normal":
+            raise ParameterError("initMode 'normal' cannot be combined with nonnegative: 'positive' starts >= 0")
         if self.isSet("checkpointInterval") and self.getOrDefault("checkpointInterval") != -1:
             raise ParameterError(
                 f"checkpointInterval takes no effect in {type(self).__name__}: no lineage grows from iteration to "
                 "iteration; leave it out or set it to -1"
             )
+
+    def _check_support(self) -> None:
+        """Raise ParameterError where an option that the estimator does not have is set to more than its default."""
+        for parameter in self.params:
+            if supports(type(self), parameter.name) or not self.isSet(parameter):
+                continue
+            value, default = self.getOrDefault(parameter), self._defaultParamMap.get(parameter)
+            if value != default:
+                leave = "leave it out" if default is None else f"leave it at {default!r}"
+                raise ParameterError(
+                    f"{type(self).__name__} cannot use {parameter.name}={value!r}: {leave}, or choose "
+                    f"{supporters(parameter.name)}"
+                )
+
+    def signed_start(self, loss: str = "squared") -> bool:
+        """Return whether the start may be negative; with initMode 'auto' unless uncentred ratings are fitted."""
+        if self.getOrDefault("nonnegative"):
+            return False
+        mode = self.getOrDefault("initMode")
+        return mode == "normal" or (mode == "auto" and (self.getOrDefault("center") or loss != "squared"))
 
     def check_choice(self, name: str, allowed: Any) -> None:
         """Raise ParameterError unless a parameter's value is one of those allowed."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
@@ -18,12 +17,11 @@ from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
 from mfspark.engine.strata import fit, task_count
 from mfspark.engine.strata_worker import Job
-from mfspark.errors import DataError, ParameterError
-from mfspark.estimators.base import BlockEstimator
+from mfspark.errors import ParameterError
+from mfspark.estimators.losses import LossEstimator
 from mfspark.estimators.params import _param
 from mfspark.kernels.block import Settings
 from mfspark.kernels.csr import balanced_bounds
-from mfspark.kernels.losses import LOSSES
 from mfspark.kernels.schedules import STEP_SCHEDULES
 from mfspark.kernels.sgd_blocks import Recipe
 from mfspark.session import default_parallelism
@@ -31,7 +29,7 @@ from mfspark.session import default_parallelism
 COUNT_LOSSES = ("poisson", "poisson_identity")
 
 
-class SGD(BlockEstimator, HasStepSize):
+class SGD(LossEstimator, HasStepSize):
     """Matrix factorization by stochastic gradient descent, rating by rating, on all workers at once (DSGD).
 
     With the score s = alpha + b_u + b_i + x_u . y_i, minimises for the squared loss ALS's objective,
@@ -77,7 +75,9 @@ class SGD(BlockEstimator, HasStepSize):
     nonnegative : bool, default False
         Factors >= 0: projected after each update.
     initStd : float, default 1
-        The start is N(0, initStd^2 / rank); its absolute value where nonnegative, or squared without center.
+        The start is N(0, initStd^2 / rank); its absolute value where nonnegative.
+    initMode : str, default "auto"
+        "normal"; "positive", its absolute value; "auto": positive where squared errors of uncentred ratings are fitted.
     numUserBlocks, numItemBlocks : int, optional
         d; both are the same number. By default as many as slots, or more for large data.
     tol : float, default 0
@@ -88,6 +88,15 @@ class SGD(BlockEstimator, HasStepSize):
         Whether the first task writes a line an epoch on its stderr, which in local mode is the terminal.
     seed : int, default 0
         The same seed, data, blocks and slots give the same factors, bit for bit on one machine.
+
+    Raises
+    ------
+    ParameterError
+        By ``fit``, before any Spark job: a value or a combination that cannot take effect; it names what can.
+    DataError
+        By ``fit``: a column is missing or has nulls, NaN or another type; ratings that the loss is not defined for.
+    TrainingError
+        By ``fit``: the loss stays not finite however small the step.
 
     Notes
     -----
@@ -100,20 +109,17 @@ class SGD(BlockEstimator, HasStepSize):
     >>> model = SGD(rank=2, maxIter=20, seed=0).fit(ratings)        # doctest: +SKIP
     """
 
-    loss = _param("loss", "one of " + ", ".join(LOSSES), TypeConverters.toString)
     stepSchedule = _param("stepSchedule", "one of " + ", ".join(STEP_SCHEDULES), TypeConverters.toString)
     decay = _param("decay", "how fast the step falls (stepSchedule 'inverse', 'exponential')", TypeConverters.toFloat)
     implicitPrefs = _param("implicitPrefs", "whether ratings are implicit feedback", TypeConverters.toBoolean)
     numNegatives = _param("numNegatives", "unrated items drawn per rating and epoch (implicit)", TypeConverters.toInt)
-
-    _sides = (0,)
 
     def __init__(self, **params: Any) -> None:
         super().__init__()
         self._set_fit_defaults()
         self._setDefault(
             maxIter=20, loss="squared", stepSize=0.1, stepSchedule="adagrad", decay=0.1, implicitPrefs=False,
-            numNegatives=4,
+            numNegatives=4, initMode="auto",
         )  # fmt: skip
         self.setParams(**params)
 
@@ -121,7 +127,6 @@ class SGD(BlockEstimator, HasStepSize):
         """Raise ParameterError for a value or a combination that cannot take effect."""
         super().check()
         value = self.getOrDefault
-        self.check_choice("loss", LOSSES)
         self.check_choice("stepSchedule", STEP_SCHEDULES)
         if not 0 < value("stepSize") < np.inf:
             raise ParameterError(f"stepSize must be a finite number > 0, not {value('stepSize')}")
@@ -132,10 +137,6 @@ class SGD(BlockEstimator, HasStepSize):
         users, items = (self.optional(name) for name in ("numUserBlocks", "numItemBlocks"))
         if items is not None and items != users:
             raise ParameterError(f"numItemBlocks must be numUserBlocks ({users}) or left out, not {items}")
-        if value("loss") == "poisson_identity" and not value("nonnegative"):
-            raise ParameterError("loss 'poisson_identity' needs nonnegative=True: its mean is the score itself")
-        if value("loss") in ("logistic", "poisson") and value("nonnegative"):
-            raise ParameterError(f"nonnegative is for the losses squared and poisson_identity, not {value('loss')!r}")
         self._check_effect()
 
     def _check_effect(self) -> None:
@@ -146,7 +147,6 @@ class SGD(BlockEstimator, HasStepSize):
             self.refuse(("numNegatives",), "takes effect only with implicitPrefs=True")
         elif value("clip"):
             raise ParameterError("clip takes effect only with implicitPrefs=False")
-        self.refuse(("precision",), "has no other choice for SGD than 'float32'")
 
     def settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters that the model keeps, seen from the user side."""
@@ -161,7 +161,7 @@ class SGD(BlockEstimator, HasStepSize):
 
     def recipe(self, found: Profile) -> Recipe:
         """Return what is minimised and how, as the kernels take it."""
-        value, loss = self.getOrDefault, LOSSES[self.getOrDefault("loss")]
+        value, loss = self.getOrDefault, self.chosen_loss()
         negatives = value("numNegatives") if value("implicitPrefs") else 0
         preferred = found.mean if loss.name in COUNT_LOSSES or not negatives else 1.0
         return Recipe(
@@ -180,38 +180,23 @@ class SGD(BlockEstimator, HasStepSize):
             implicit=value("implicitPrefs"),
             negatives=negatives,
             std=value("initStd"),
-            signed=not value("nonnegative") and (value("center") or loss.name != "squared"),
+            signed=self.signed_start(loss.name),
             seed=value("seed"),
-            limits=(found.low, found.high) if value("clip") else (-np.inf, np.inf),
+            limits=self.limits(found),
         )
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
-        self._check_ratings(found)
+        self.check_ratings(found)
         recipe, users = self.recipe(found), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
         tasks = task_count(len(users) - 1, default_parallelism(blocks.sparkSession))
         told = progress.wanted(self.optional("verbose"))
         sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, verbose=told))
-        kept = (_padded(sides[0], settings), _padded(sides[1], settings))
-        ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, kept, recipe.mean, recipe.limits, recipe.loss), history
+        return self.fitted(found, settings, sides, recipe.mean, loss=recipe.loss), history
 
-    def _check_ratings(self, found: Profile) -> None:
-        """Raise DataError for ratings that the loss is not defined for."""
-        loss = LOSSES[self.getOrDefault("loss")]
-        if self.getOrDefault("implicitPrefs") and loss.name not in COUNT_LOSSES:
-            return
-        seen = np.array([found.low, found.high]) if found.values is None else found.values
-        wrong = seen[~loss.accepts(seen)]
-        if wrong.size or (loss.name == "logistic" and found.values is None):
-            example = wrong[0] if wrong.size else "more than 256 different values"
-            column = self.getOrDefault("ratingCol")
-            raise DataError(f"column {column!r} has {example}, but loss {loss.name!r} needs {loss.domain}")
-
-
-def _padded(side: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
-    array = np.zeros((len(side), settings.padded), np.float32)
-    array[:, : side.shape[1]] = side
-    return array
+    def check_ratings(self, found: Profile) -> None:
+        """Raise DataError for ratings that the loss is not defined for; implicit ones become labels 0 and 1."""
+        if not self.getOrDefault("implicitPrefs") or self.getOrDefault("loss") in COUNT_LOSSES:
+            super().check_ratings(found)

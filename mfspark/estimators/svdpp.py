@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
 from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration, Schedule
-from mfspark.engine.progress import reporter
+from mfspark.engine.fitting import Iteration
 from mfspark.engine.ratings import Profile
 from mfspark.engine.state import Fitted
 from mfspark.engine.svdpp import Descent, start, train
@@ -57,8 +55,19 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         Stop when the loss falls by less than this share in an iteration; 0 never stops early.
     clip : bool, default False
         Clip predictions to the range of the training ratings.
+    validationIndicatorCol : str, optional
+        Boolean column: rows that are not trained on, but whose RMSE is in the history.
     seed : int, default 0
         The same seed, data and number of blocks give the same factors.
+
+    Raises
+    ------
+    ParameterError
+        By ``fit``, before any Spark job: a value or a combination that cannot take effect; it names what can.
+    DataError
+        By ``fit``: a column is missing or has nulls, NaN or another type.
+    TrainingError
+        By ``fit``: the loss is not finite: the step is too large.
 
     Examples
     --------
@@ -84,10 +93,6 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     def check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
         super().check()
-        self.refuse(("userBias", "itemBias", "center"), "is part of SVD++: leave it at True, or use ALS")
-        self.refuse(("nonnegative", "weightCol", "regExponent", "initMode"), "does not exist in SVD++: use ALS")
-        if self.getOrDefault("precision") != "float32":
-            raise ParameterError("SVDPlusPlus computes in precision 'float32' only")
         for name in ("regParamImplicit", "regParamBias", "stepDecay", "initStd"):
             value = self.getOrDefault(name)
             if not 0 <= value < float("inf"):
@@ -102,18 +107,10 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
-        value, rank = self.getOrDefault, settings.rank
+        value = self.getOrDefault
         sizes = (len(found.sides[0]), len(found.sides[1]))
-        state = start(sizes, rank, found.mean, value("seed"), value("initStd"))
+        state = start(sizes, settings.rank, found.mean, value("seed"), value("initStd"))
         lambdas = (*settings.reg_param, value("regParamImplicit"), value("regParamBias"))
         descent = Descent(value("stepSize"), value("stepDecay"), lambdas, value("seed"))
-        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
-        schedule = Schedule(value("maxIter"), value("tol"), limits, reporter(self.optional("verbose")))
-        history = train(blocks, layout, state, descent, schedule, value("carrier"))
-        sides = []
-        for factors in (state.users, state.items):
-            array = np.zeros((len(factors), settings.padded), np.float32)
-            array[:, : rank + 1] = factors
-            sides.append(array)
-        ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, (sides[0], sides[1]), state.mean, limits), history
+        history = train(blocks, layout, state, descent, self.schedule(found), value("carrier"))
+        return self.fitted(found, settings, (state.users, state.items), state.mean), history

@@ -30,11 +30,6 @@ from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.params import _param
 from mfspark.kernels.block import Settings
 
-NO_EFFECT = (
-    "regParam", "regParamUser", "regParamItem", "regExponent", "userBias", "itemBias", "center", "initStd",
-    "nonnegative", "weightCol",
-)  # fmt: skip
-
 
 class TruncatedSVD(BlockEstimator):
     """The best approximation of rank k of the whole matrix, missing pairs being 0 or a mean (Eckart, Young 1936).
@@ -69,10 +64,17 @@ class TruncatedSVD(BlockEstimator):
     validationIndicatorCol : str, optional
         Boolean column: rows that are left out (missing, hence imputed); their RMSE is in the last line of the history.
 
+    Raises
+    ------
+    ParameterError
+        By ``fit``, before any Spark job: a value or a combination that cannot take effect; it names what can.
+    DataError
+        By ``fit``: a column is missing or has nulls, NaN or another type.
+
     Notes
     -----
     The history's ``loss`` is the squared Frobenius error |A - U S V^T|^2. Regularisation, biases, weights and
-    constraints do not apply; setting one raises, and so does folding in.
+    constraints do not apply; setting one raises, and so do folding in and a rank above that of the matrix's shape.
 
     Examples
     --------
@@ -96,7 +98,6 @@ class TruncatedSVD(BlockEstimator):
         """Raise ParameterError for a value or a combination that cannot take effect."""
         super().check()
         self.check_choice("imputation", IMPUTATIONS)
-        self.refuse(NO_EFFECT, "does not apply to TruncatedSVD")
         for name, least in (("maxIter", 1), ("oversampling", 0)):
             if self.getOrDefault(name) < least:
                 raise ParameterError(f"{name} must be at least {least}, not {self.getOrDefault(name)}")
@@ -116,19 +117,14 @@ class TruncatedSVD(BlockEstimator):
         shape = (len(found.sides[0]), len(found.sides[1]))
         behind = background(blocks, layout, found, value("imputation"))
         result, history = self._iterate(Matrix(blocks, layout, shape, behind, value("carrier")), settings.rank)
-        sides = []
-        for vectors in (result.U, result.V):
-            array = np.zeros((len(vectors), settings.padded), settings.dtype)
-            array[:, : settings.rank] = vectors * np.sqrt(result.s)
-            sides.append(array)
-        limits = (found.low, found.high) if value("clip") else (-np.inf, np.inf)
+        sides = [vectors * np.sqrt(result.s) for vectors in (result.U, result.V)]
+        fitted = self.fitted(found, settings, sides, folds=False)
         if found.held_out:
             weights = [side.counts.astype(np.float64) for side in found.sides]
-            measure = Pass(blocks, layout, settings, Descent(), weights, limits, value("carrier"))
-            rmse = measure.at(Factors(sides), 0, last=True).validation_rmse
+            measure = Pass(blocks, layout, settings, Descent(), weights, fitted.limits, value("carrier"))
+            rmse = measure.at(Factors(list(fitted.sides)), 0, last=True).validation_rmse
             history[-1] = replace(history[-1], validation_rmse=rmse)
-        ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, (sides[0], sides[1]), 0.0, limits, folds=False), history
+        return fitted, history
 
     def _iterate(self, matrix: Matrix, rank: int) -> tuple[Decomposition, list[Iteration]]:
         """Iterate until the captured squares settle; line t of the history is what t multiplications by A^T A give."""

@@ -11,7 +11,7 @@ from mfspark import BPMF, BPMFModel, ParameterError
 
 class TestSampled(ModelContract):
     estimator = staticmethod(
-        lambda: BPMF(rank=2, maxIter=30, burnIn=10, numSamples=10, ratingPrecision=20.0, seed=3, deviationCol="sd")
+        lambda: BPMF(rank=2, maxIter=16, burnIn=8, numSamples=6, ratingPrecision=20.0, seed=3, deviationCol="sd")
     )
 
     def test_save_load_overwrite_and_pipeline(self, model, ratings, tmp_path):
@@ -19,11 +19,11 @@ class TestSampled(ModelContract):
         model.save(path)
         model.write().overwrite().save(path)
         loaded = BPMFModel.load(path)
-        assert loaded.uid == model.uid and loaded.rank == model.rank == 20
+        assert loaded.uid == model.uid and loaded.rank == model.rank == 12
         assert_df_equality(loaded.transform(ratings), model.transform(ratings), ignore_row_order=True)
         estimator = self.estimator()
         estimator.save(str(tmp_path / "estimator"))
-        assert BPMF.load(str(tmp_path / "estimator")).getNumSamples() == 10
+        assert BPMF.load(str(tmp_path / "estimator")).getNumSamples() == 6
 
     def test_folding_in_is_refused(self, model, ratings):
         with pytest.raises(ParameterError, match="BPMF cannot fold in"):
@@ -34,9 +34,9 @@ BAD_PARAMETERS = [
     (dict(burnIn=50), "burnIn \\+ numSamples <= maxIter"),
     (dict(numSamples=0), "numSamples >= 1"),
     (dict(ratingPrecision=0.0), "ratingPrecision must be a finite number > 0"),
-    (dict(regParam=0.2), "regParam does not exist in BPMF"),
+    (dict(regParam=0.2), "cannot use regParam=0.2"),
     (dict(nonnegative=True), "nonnegative"),
-    (dict(center=False), "center is part of BPMF"),
+    (dict(center=False), "cannot use center=False: leave it at True"),
 ]
 
 
