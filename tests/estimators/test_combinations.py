@@ -131,6 +131,7 @@ def test_what_is_supported_takes_effect(fitted, name, option):
     assert np.isfinite(factors).all() and np.isfinite([loss for loss, _ in lines]).all()
     same_factors = factors.dtype == base_factors.dtype and np.array_equal(factors, base_factors)
     assert not same_factors or limits != base_limits or len(lines) != len(base_lines)
+    assert [line.iteration for line in model._history] == list(range(1, len(lines) + 1))
     if option == "validationIndicatorCol":
         assert lines[-1][1] is not None and base_lines[-1][1] is None
     if option == "nonnegative":

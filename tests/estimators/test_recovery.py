@@ -106,7 +106,18 @@ INVERSE = {"stepSchedule": "inverse", "decay": 0.1}
 OTHER = {
     "logistic": (scores_of, dict(regParam=0.02, maxIter=25, initStd=0.3, **BIASED)),
     "poisson": (scores_of, dict(regParam=0.02, maxIter=40, initStd=0.1, stepSize=0.02, **INVERSE, **BIASED)),
-    "poisson_identity": (positive_scores_of, dict(regParam=0.001, maxIter=40, nonnegative=True)),
+    "poisson_identity": (
+        positive_scores_of,
+        dict(
+            regParam=0.001,
+            maxIter=60,
+            initStd=3.0,
+            stepSize=0.005,
+            stepSchedule="inverse",
+            decay=0.03,
+            nonnegative=True,
+        ),
+    ),
 }
 
 
