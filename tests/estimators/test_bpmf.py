@@ -11,7 +11,7 @@ from mfspark import BPMF, BPMFModel, ParameterError
 
 class TestSampled(ModelContract):
     estimator = staticmethod(
-        lambda: BPMF(rank=2, maxIter=16, burnIn=8, numSamples=6, ratingPrecision=20.0, seed=3, deviationCol="sd")
+        lambda: BPMF(rank=2, maxIter=30, burnIn=10, numSamples=10, ratingPrecision=20.0, seed=3, deviationCol="sd")
     )
 
     def test_save_load_overwrite_and_pipeline(self, model, ratings, tmp_path):
@@ -19,11 +19,11 @@ class TestSampled(ModelContract):
         model.save(path)
         model.write().overwrite().save(path)
         loaded = BPMFModel.load(path)
-        assert loaded.uid == model.uid and loaded.rank == model.rank == 12
+        assert loaded.uid == model.uid and loaded.rank == model.rank == 20
         assert_df_equality(loaded.transform(ratings), model.transform(ratings), ignore_row_order=True)
         estimator = self.estimator()
         estimator.save(str(tmp_path / "estimator"))
-        assert BPMF.load(str(tmp_path / "estimator")).getNumSamples() == 6
+        assert BPMF.load(str(tmp_path / "estimator")).getNumSamples() == 10
 
     def test_folding_in_is_refused(self, model, ratings):
         with pytest.raises(ParameterError, match="BPMF cannot fold in"):

@@ -104,7 +104,7 @@ def deviance(loss, r, mean):
 
 INVERSE = {"stepSchedule": "inverse", "decay": 0.1}
 OTHER = {
-    "logistic": (scores_of, dict(regParam=0.02, maxIter=25, initStd=0.3, **BIASED)),
+    "logistic": (scores_of, dict(regParam=0.02, maxIter=25, **BIASED)),
     "poisson": (scores_of, dict(regParam=0.02, maxIter=40, initStd=0.1, stepSize=0.02, **INVERSE, **BIASED)),
     "poisson_identity": (
         positive_scores_of,
