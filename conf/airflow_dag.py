@@ -13,6 +13,8 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 
 HOME = os.environ.get("MFSPARK_HOME", "/opt/mfspark")
 CONFIG = os.environ.get("MFSPARK_CONFIG", f"{HOME}/conf/cluster.yaml")
+# Delta is no part of Spark. Where the cluster has it, set this to nothing.
+PACKAGES = os.environ.get("MFSPARK_PACKAGES", "io.delta:delta-spark_4.2_2.13:4.4.0") or None
 RUN_ID = "{{ run_id }}"
 
 
@@ -26,6 +28,7 @@ def job(name: str, *overrides: str) -> SparkSubmitOperator:
         application=f"{HOME}/jobs/{name}.py",
         name=f"mfspark-{name}",
         application_args=arguments,
+        packages=PACKAGES,
         retries=2,
         retry_delay=timedelta(minutes=5),
     )

@@ -10,6 +10,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from mfspark.errors import SetupError
@@ -100,7 +101,7 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
     Raises
     ------
     SetupError
-        No Java 17 or newer was found.
+        No Java 17 or newer was found, or ``spark-submit`` was not given Delta's JARs.
     """
     active = SparkSession.getActiveSession()
     if active is not None and master is None:
@@ -121,12 +122,21 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
     settings |= _jar_settings() | (config or {})
     if not submitted:
         _use_java()
+    elif "PYSPARK_GATEWAY_PORT" in os.environ:
+        _check_submitted_jars()
     builder = SparkSession.builder.appName(app_name)
     if master is not None:
         builder = builder.master(master)
     for key, value in settings.items():
         builder = builder.config(key, str(value))
     return builder.getOrCreate()
+
+
+def _check_submitted_jars() -> None:
+    """Raise SetupError where spark-submit has started a JVM without Delta: then it is too late to add its JARs."""
+    SparkContext._ensure_initialized()
+    if not SparkContext._jvm.org.apache.spark.util.Utils.classIsLoadable(DELTA_DEFAULTS["spark.sql.extensions"]):
+        raise SetupError(f"spark-submit was started without Delta Lake: give it --packages {delta_coordinate()}")
 
 
 def is_connect(spark: SparkSession) -> bool:
