@@ -9,6 +9,7 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
@@ -135,7 +136,8 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
 def _check_submitted_jars() -> None:
     """Raise SetupError where spark-submit has started a JVM without Delta: then it is too late to add its JARs."""
     SparkContext._ensure_initialized()
-    if not SparkContext._jvm.org.apache.spark.util.Utils.classIsLoadable(DELTA_DEFAULTS["spark.sql.extensions"]):
+    jvm: Any = SparkContext._jvm
+    if not jvm.org.apache.spark.util.Utils.classIsLoadable(DELTA_DEFAULTS["spark.sql.extensions"]):
         raise SetupError(f"spark-submit was started without Delta Lake: give it --packages {delta_coordinate()}")
 
 
