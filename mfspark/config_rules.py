@@ -109,7 +109,7 @@ ALS_RULES: Mapping[str, Rule] = {
     "initMode": Rule("str", choices=("normal", "positive")),
     "seed": Rule("int"),
     "tol": Rule("float", low=0),
-    "solver": Rule("str", choices=("auto", "cholesky", "dual", "cg", "subspace")),
+    "solver": Rule("str", choices=("auto", "cholesky", "dual", "cg", "subspace", "coordinate")),
     "cgSteps": Rule("int", low=1),
     "subspaceSize": Rule("int", low=1),
     "coldStartStrategy": Rule("str", choices=("nan", "drop")),

@@ -51,6 +51,7 @@ BAD_PARAMETERS = [
     (dict(coldStartStrategy="keep"), "coldStartStrategy must be one of nan, drop"),
     (dict(solver="qr"), "solver must be one of auto, cholesky"),
     (dict(confidence="exp", implicitPrefs=True), "confidence must be one of mllib, linear, log, ials"),
+    (dict(confidence="linear", implicitPrefs=True, weightCol="w"), "multiply the ratings instead"),
     (dict(alpha=40.0), "alpha takes effect only with implicitPrefs=True"),
     (dict(userBias=True, implicitPrefs=True), "userBias takes effect only with implicitPrefs=False"),
     (dict(nonnegative=True, userBias=True), "nonnegative cannot be combined"),
