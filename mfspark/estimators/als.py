@@ -147,7 +147,8 @@ class ALS(BlockEstimator, HasElasticNetParam):
         linear = self.getOrDefault("confidence") == "linear" and self.getOrDefault("unobservedWeight") > 0
         if linear and self.optional("weightCol"):  # alpha r - w0 may be negative, and a weight would multiply it
             raise ParameterError(
-                "weightCol takes effect with confidence 'linear' only if unobservedWeight is 0: multiply the ratings instead"
+                "weightCol takes effect with confidence 'linear' only if unobservedWeight is 0: "
+                "multiply the ratings instead"
             )
         if self.getOrDefault("alpha") < 0 or self.getOrDefault("unobservedWeight") < 0:
             raise ParameterError("alpha and unobservedWeight must be >= 0")
