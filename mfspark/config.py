@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from mfspark.config_rules import ALS_FIXED_COLUMNS, ALS_RULES, Rule
+from mfspark.config_rules import ALS_RULES, ESTIMATORS, FIXED_COLUMNS, Rule
 from mfspark.errors import ConfigError
 
 RUN_ID = r"[\w.:+@=-]{1,200}"
@@ -146,7 +146,11 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A job's whole configuration."""
+    """A job's whole configuration.
+
+    The estimator is the one whose section is given (ALS where there is none). The keys of ``als`` are checked here,
+    those of the others by the estimator itself.
+    """
 
     run_id: str | None = None
     spark: SparkConfig = field(default_factory=SparkConfig)
@@ -156,9 +160,20 @@ class Config:
     split: SplitConfig = field(default_factory=SplitConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     als: Mapping[str, Any] = field(default_factory=dict)
+    sgd: Mapping[str, Any] | None = None
+    gradient_descent: Mapping[str, Any] | None = None
+    truncated_svd: Mapping[str, Any] | None = None
+    svdplusplus: Mapping[str, Any] | None = None
+    bpmf: Mapping[str, Any] | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    @property
+    def estimator(self) -> tuple[str, Mapping[str, Any]]:
+        """The section of the estimator, and its parameters."""
+        given = [(name, getattr(self, name)) for name in ESTIMATORS if getattr(self, name) is not None]
+        return given[-1]
 
 
 SECTIONS: Mapping[str, type] = {
@@ -209,12 +224,16 @@ def parse(raw: Any) -> Config:
     """Turn a nested mapping into a checked `Config` (see `load`)."""
     if not isinstance(raw, Mapping):
         raise ConfigError(f"the configuration must be a mapping of sections, not {type(raw).__name__}")
-    _known("", raw, ["run_id", "als", *SECTIONS])
+    _known("", raw, ["run_id", *ESTIMATORS, *SECTIONS])
     sections: dict[str, Any] = {}
     for name, section in SECTIONS.items():
         rules = {item.name: item.metadata["rule"] for item in fields(section)}
         sections[name] = section(**_section(name, raw.get(name), rules))
+    chosen = [name for name in ESTIMATORS if raw.get(name) is not None]
+    if len(chosen) > 1:
+        raise ConfigError(f"{', '.join(chosen)}: a model has one estimator; leave one of these sections")
     sections["als"] = _section("als", raw.get("als"), ALS_RULES)
+    sections |= {name: _section(name, raw[name], None) for name in chosen if name != "als"}
     run_id = Rule("str", optional=True).check("run_id", raw.get("run_id"))
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise ConfigError(f"run_id: {run_id!r} is not allowed; give 1 to 200 letters, digits or any of _ . : + @ = -")
@@ -226,18 +245,22 @@ def parse(raw: Any) -> Config:
     return config
 
 
-def _section(name: str, raw: Any, rules: Mapping[str, Rule]) -> dict[str, Any]:
+def _section(name: str, raw: Any, rules: Mapping[str, Rule] | None) -> dict[str, Any]:
+    """Return a checked section; without rules its keys are left to the estimator."""
     if raw is None:
         return {}
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{name}: {raw!r} is not allowed; give a mapping with the keys {', '.join(rules)}")
-    if name == "als":
-        for column in ALS_FIXED_COLUMNS:
+        keys = f"the keys {', '.join(rules)}" if rules else f"parameters of {ESTIMATORS[name]}"
+        raise ConfigError(f"{name}: {raw!r} is not allowed; give a mapping with {keys}")
+    if name in ESTIMATORS:
+        for column in FIXED_COLUMNS:
             if column in raw:
                 raise ConfigError(
-                    f"als.{column}: set by the jobs; name the columns of the input in source.user, source.item, "
+                    f"{name}.{column}: set by the jobs; name the columns of the input in source.user, source.item, "
                     "source.rating and source.weight"
                 )
+    if rules is None:
+        return dict(raw)
     _known(f"{name}.", raw, list(rules))
     return {key: rules[key].check(f"{name}.{key}", value) for key, value in raw.items()}
 
@@ -279,9 +302,12 @@ def _value(section: str, key: str, text: str) -> Any:
     if key in rules and rules[key].kind == "str" and text not in ("null", "~"):
         return text
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    if section in ESTIMATORS and isinstance(value, str) and re.fullmatch(r"-?[\d.]+[eE][+-]?\d+", value):
+        return float(value)  # YAML 1.1 reads 1e-3 as a text
+    return value
 
 
 _Contradiction = Callable[[Config, set[str]], bool]

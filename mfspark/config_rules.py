@@ -1,4 +1,4 @@
-"""What one key of the configuration may hold, and the keys of the section ``als``."""
+"""What one key of the configuration may hold, and the sections and keys of the estimators."""
 
 from __future__ import annotations
 
@@ -125,4 +125,13 @@ ALS_RULES: Mapping[str, Rule] = {
     "precision": Rule("str", choices=("float32", "float64")),
     "verbose": Rule("bool"),
 }
-ALS_FIXED_COLUMNS = ("userCol", "itemCol", "ratingCol", "predictionCol", "weightCol", "validationIndicatorCol")
+ESTIMATORS = {
+    "als": "ALS",
+    "sgd": "SGD",
+    "gradient_descent": "GradientDescent",
+    "truncated_svd": "TruncatedSVD",
+    "svdplusplus": "SVDPlusPlus",
+    "bpmf": "BPMF",
+}
+"""The section of the configuration that stands for each estimator."""
+FIXED_COLUMNS = ("userCol", "itemCol", "ratingCol", "predictionCol", "weightCol", "validationIndicatorCol")

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 import mfspark
 from mfspark.config import Config
-from mfspark.errors import ConfigError
+from mfspark.config_rules import ESTIMATORS
+from mfspark.errors import ConfigError, ParameterError
 from mfspark.pipeline.ratings import (
     HOLDOUT,
     Keep,
@@ -60,17 +61,18 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     StoreError
         No ratings table (run ingest first), or the store's ids have another type.
     ParameterError, ConfigError
-        Settings in the section ``als`` the estimator refuses.
+        Settings in the estimator's section that it refuses.
     TrainingError
         Training diverged.
     """
+    estimator_of(config).check()
     record, marks = training_record(spark, config), [time.perf_counter()]
     with keeping() as keep:
         direct = "path" in record
         read = _quarantined(spark, config, run_id, keep) if direct else recorded_ratings(spark, config, record, keep)
         marked = with_holdout(spark, read, record["split"])
         marks.append(time.perf_counter())
-        model = estimator_of(config, marked).fit(marked)
+        model = estimator_of(config, weighted="weight" in marked.columns).fit(marked)
         marks.append(time.perf_counter())
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
@@ -84,17 +86,18 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     return TrainReport(run_id, published.version, history, names, seconds)
 
 
-def estimator_of(config: Config, ratings: DataFrame) -> Any:
-    """Return the estimator with the configured parameters on the columns of the ratings table."""
-    settings = dict(config.als) | {"userCol": "user", "itemCol": "item", "ratingCol": "rating"}
+def estimator_of(config: Config, weighted: bool = False) -> Any:
+    """Return the configured estimator on the columns of the ratings table."""
+    section, parameters = config.estimator
+    settings = dict(parameters) | {"userCol": "user", "itemCol": "item", "ratingCol": "rating"}
     if config.split.method != "none":
         settings["validationIndicatorCol"] = HOLDOUT
-    if "weight" in ratings.columns:
+    if weighted:
         settings["weightCol"] = "weight"
     try:
-        return mfspark.ALS(**settings)
-    except TypeError as error:
-        raise ConfigError(f"als: {error}") from error
+        return getattr(mfspark, ESTIMATORS[section])(**settings)
+    except (TypeError, ParameterError) as error:
+        raise ConfigError(f"{section}: {error}") from error
 
 
 def _quarantined(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> DataFrame:

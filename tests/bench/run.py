@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -27,6 +28,7 @@ SWEEPS = (
 SCORING = ("mfspark_scoring", "mllib_scoring")
 EPOCHS = ("sgd", "libmf", "sgd_kernel", "sgd_held_out", "libmf_held_out")
 RACES = ("race_als", "race_sgd", "race_mllib")
+SETTING = ("contender", "size", "rank", "implicit")
 PATIENCE = {
     "mllib": 640e6,
     "implicit_cholesky": 640e6,
@@ -46,7 +48,7 @@ def measure(contender: str, **options: object) -> dict:
 
 
 def plan(arguments: argparse.Namespace) -> list[tuple[str, dict]]:
-    """Return what to measure, in order: rank 64 at the largest size in rounds, then everything else once."""
+    """Return what to measure, in order: rank 64 at the largest size in rounds, then other sizes and ranks once."""
     largest = max(arguments.sizes)
     head = [
         (name, dict(size=largest, rank=64, implicit=implicit))
@@ -60,7 +62,7 @@ def plan(arguments: argparse.Namespace) -> list[tuple[str, dict]]:
         for size, rank in itertools.product(arguments.sizes, arguments.ranks)
         for implicit in (False, True)
         for name in SWEEPS
-        if (size, rank) != (largest, 64) and (implicit or not name.startswith("implicit"))
+        if (rank == 64) != (size == largest) and (implicit or not name.startswith("implicit"))
     ]
     rounds = [
         step
@@ -82,7 +84,7 @@ def medians(rows: list[dict]) -> list[dict]:
     """Return one row per contender and setting, with the median of every figure over the repeats."""
     grouped: dict[str, list[dict]] = {}
     for row in rows:
-        key = json.dumps([row.get(name) for name in ("contender", "size", "rank", "implicit")])
+        key = json.dumps([row.get(name) for name in SETTING])
         grouped.setdefault(key, []).append(row)
     found = []
     for same in grouped.values():
@@ -102,6 +104,9 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], help="contenders to measure")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what --out has from a run that was cut off"
+    )
     parser.add_argument("--netflix", action="store_true", help="the 100 M run through mfspark-train as well")
     parser.add_argument("--data", default=str(Path(tempfile.gettempdir()) / "mfspark-bench"))
     parser.add_argument("--out", default=str(ROOT / "out" / "bench" / "results.json"))
@@ -113,6 +118,9 @@ def main() -> int:
         measure("data", size=size, folder=arguments.data)
     rows, out, large = [], Path(arguments.out), None
     out.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.resume and out.exists():
+        rows = json.loads(out.read_text())["rows"]
+    done = Counter(json.dumps([row.get(name) for name in SETTING]) for row in rows)
 
     def add(row: dict) -> None:
         rows.append({key: value for key, value in row.items() if key != "folder"})
@@ -120,13 +128,19 @@ def main() -> int:
         sys.stdout.flush()
         report(out, rows, large)
 
+    def run(name: str, **options: object) -> None:
+        setting = json.dumps([{"contender": name, **options}.get(key) for key in SETTING])
+        done[setting] -= 1
+        if done[setting] < 0:
+            add(measure(name, folder=arguments.data, **options))
+
     for name, options in plan(arguments):
-        add(measure(name, folder=arguments.data, **options))
+        run(name, **options)
     if arguments.netflix:
         large = netflix.run(arguments.data)
         for name, options in netflix.ALONE:
             if "libmf" not in name or "MFSPARK_LIBMF" in os.environ:
-                add(measure(name, folder=arguments.data, size=netflix.RATINGS, rank=64, **options))
+                run(name, size=netflix.RATINGS, rank=64, **options)
     report(out, rows, large)
     results = json.loads(out.read_text())
     pictures.draw(results["medians"], out.parent)

@@ -7,7 +7,7 @@ import yaml
 
 from mfspark import config
 from mfspark.config import SECTIONS, load, parse
-from mfspark.config_rules import ALS_FIXED_COLUMNS, ALS_RULES
+from mfspark.config_rules import ALS_RULES, ESTIMATORS, FIXED_COLUMNS
 from mfspark.errors import ConfigError
 
 MINIMAL = {"store": {"location": "out/x"}}
@@ -113,6 +113,9 @@ def test_a_mistake_is_one_line_with_the_key_and_the_allowed_values(name):
         ("store: {location: x}", ["als.rank=[1"], r"als.rank: '\[1' is not allowed; give a whole number"),
         ("store: {location: x}", ["als=5"], "als: '5' is not allowed; give a mapping"),
         ("store: {location: x}", ["als.a.b=5"], "als.a.b: unknown key"),
+        ("als: {rank: 3}", ["sgd.rank=4"], "als, sgd: a model has one estimator; leave one of these sections"),
+        ("store: {location: x}", ["bpmf=4"], "bpmf: '4' is not allowed; give a mapping with parameters of BPMF"),
+        ("store: {location: x}", ["sgd.userCol=u"], "sgd.userCol: set by the jobs; name the columns"),
     ],
 )
 def test_a_file_or_override_that_cannot_be_used(tmp_path, text, overrides, message):
@@ -124,15 +127,23 @@ def test_a_file_or_override_that_cannot_be_used(tmp_path, text, overrides, messa
     assert "\n" not in str(caught.value)
 
 
+def test_the_section_that_is_given_chooses_the_estimator(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text("store: {location: x}\n")
+    assert load(path).estimator == ("als", {})
+    comp = load(path, ["sgd.loss=logistic", "sgd.stepSize=1e-3", "sgd.rank=4"])
+    assert comp.estimator == ("sgd", {"loss": "logistic", "stepSize": 0.001, "rank": 4})
+
+
 def test_every_als_rule_is_a_parameter_of_the_estimator_and_the_other_way_round():
     from mfspark import ALS
 
     known = {param.name for param in ALS().params}
-    assert known - set(ALS_FIXED_COLUMNS) - {"filterSeen"} == set(ALS_RULES)
+    assert known - set(FIXED_COLUMNS) - {"filterSeen"} == set(ALS_RULES)
 
 
 def test_every_section_has_a_rule_for_every_key():
-    assert set(SECTIONS) | {"als", "run_id"} == {field.name for field in dataclasses.fields(config.Config)}
+    assert {*SECTIONS, *ESTIMATORS, "run_id"} == {field.name for field in dataclasses.fields(config.Config)}
     for section in SECTIONS.values():
         for field in dataclasses.fields(section):
             assert field.metadata["rule"].allowed()

@@ -6,11 +6,13 @@ import pytest
 from pyspark.sql import functions as F
 
 from mfspark.config import parse
+from mfspark.config_rules import ESTIMATORS
 from mfspark.data import random_split
-from mfspark.errors import DataError, ParameterError, StoreError
+from mfspark.errors import ConfigError, DataError, ParameterError, StoreError
 from mfspark.pipeline import evaluate, ingest, predict, train
 from mfspark.pipeline.command import summary
 from mfspark.pipeline.ingesting import extend_stored_ids
+from mfspark.pipeline.training import estimator_of
 from mfspark.store import Registry, tables
 
 SIZES = {"n_users": 300, "n_items": 120, "n_ratings": 9_000, "noise": 0.3}
@@ -216,6 +218,36 @@ def test_settings_the_estimator_refuses(spark, done):
     config, _ = done
     with pytest.raises(ParameterError, match="nonnegative cannot be combined with userBias"):
         train(spark, replace(config, als={"nonnegative": True, "userBias": True}), "refused")
+
+
+def test_settings_another_estimator_refuses(spark, done):
+    config, _ = done
+    with pytest.raises(ConfigError, match="sgd: SGD has no parameter 'rnk'; it has .*rank"):
+        train(spark, replace(config, als={}, sgd={"rnk": 3}), "refused")
+    with pytest.raises(ParameterError, match="SVDPlusPlus cannot use nonnegative"):
+        train(spark, replace(config, als={}, svdplusplus={"nonnegative": True}), "refused")
+
+
+@pytest.mark.parametrize("section", ESTIMATORS)
+def test_every_estimator_has_a_section(section):
+    estimator = estimator_of(configuration("here", als=None) if section == "als" else with_section(section))
+    assert type(estimator).__name__ == ESTIMATORS[section]
+    assert estimator.getOrDefault("validationIndicatorCol") == "validation"
+
+
+def with_section(section):
+    return configuration("here", als=None, **{section: {"rank": 2}})
+
+
+def test_another_estimator_trained_evaluated_and_predicted(spark, done):
+    config, (_, als, *_) = done
+    settings = {"rank": 4, "maxIter": 10, "regParam": 0.02, "userBias": True, "itemBias": True, "center": True}
+    config = replace(config, als={}, sgd=settings, model=replace(config.model, run_id="by-sgd"))
+    trained, found, predicted = (job(spark, config, "by-sgd") for job in (train, evaluate, predict))
+    assert trained.version > als.version
+    assert found.model.rmse < found.bias_only.rmse
+    rows = read(spark, config, "recommendations").where("run_id = 'by-sgd'")
+    assert rows.select("user").distinct().count() == 300
 
 
 def test_a_ratings_version_that_does_not_exist(spark, done):
