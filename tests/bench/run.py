@@ -104,9 +104,7 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], help="contenders to measure")
-    parser.add_argument(
-        "--resume", action="store_true", help="keep what --out has from a run that was cut off"
-    )
+    parser.add_argument("--resume", action="store_true", help="keep what --out has from a run that was cut off")
     parser.add_argument("--netflix", action="store_true", help="the 100 M run through mfspark-train as well")
     parser.add_argument("--data", default=str(Path(tempfile.gettempdir()) / "mfspark-bench"))
     parser.add_argument("--out", default=str(ROOT / "out" / "bench" / "results.json"))
