@@ -15,7 +15,8 @@ LABELS = {
     "cmfrec_cholesky": "cmfrec (exact)",
     "mllib_scoring": "MLlib ALS",
     "libmf": "LIBMF",
-    "race_als": "mfspark ALS",
+    "race_als": "mfspark ALS, settings of MLlib's",
+    "race_als_biased": "mfspark ALS, biases and mean",
     "race_sgd": "mfspark SGD",
     "race_mllib": "MLlib ALS",
 }

@@ -6,9 +6,10 @@ import itertools
 import math
 
 from tests.bench.contenders import ratings_path, seconds, session
+from tests.bench.stochastic import START
 
-REG = {"als": 0.05, "sgd": 0.05}
-MLLIB_ITERATIONS = (1, 2, 4, 8)
+REG = 0.05
+MLLIB_ITERATIONS = (1, 3, 8)
 
 
 def _split(spark, size, folder):
@@ -26,22 +27,25 @@ def _points(estimator, size, folder):
     return dict(points=[[before + at, row.validationRMSE] for at, row in zip(spent, history, strict=True)])
 
 
-def race_als(size, folder, rank):
-    """Ours, exact."""
+def race_als(size, folder, rank, **more):
+    """Ours, at MLlib's settings."""
     from mfspark import ALS
 
-    return _points(
-        ALS(rank=rank, maxIter=10, regParam=REG["als"], seed=1, validationIndicatorCol="validation"), size, folder
-    )
+    als = ALS(rank=rank, maxIter=10, regParam=REG, seed=1, validationIndicatorCol="validation", **more)
+    return _points(als, size, folder)
+
+
+def race_als_biased(size, folder, rank):
+    """Ours, with biases and the mean."""
+    return race_als(size, folder, rank, userBias=True, itemBias=True, center=True)
 
 
 def race_sgd(size, folder, rank):
     """Ours, stratified SGD with AdaGrad steps."""
     from mfspark import SGD
 
-    return _points(
-        SGD(rank=rank, maxIter=20, regParam=REG["sgd"], seed=1, validationIndicatorCol="validation"), size, folder
-    )
+    sgd = SGD(rank=rank, maxIter=20, regParam=REG, initStd=START, seed=1, validationIndicatorCol="validation")
+    return _points(sgd, size, folder)
 
 
 def race_mllib(size, folder, rank):
@@ -53,7 +57,7 @@ def race_mllib(size, folder, rank):
     ALS(rank=rank, maxIter=1).fit(_split(spark, min(size, 1_000_000), folder).where("not validation"))
     frame, points = _split(spark, size, folder), []
     for iterations in MLLIB_ITERATIONS:
-        als = ALS(rank=rank, maxIter=iterations, regParam=REG["als"], seed=1, coldStartStrategy="drop")
+        als = ALS(rank=rank, maxIter=iterations, regParam=REG, seed=1, coldStartStrategy="drop")
         spent, model = seconds(lambda a=als: a.fit(frame.where("not validation")))
         scored = model.transform(frame.where("validation"))
         points.append([spent, math.sqrt(scored.select(F.avg(F.pow(F.expr("prediction - rating"), 2))).head()[0])])

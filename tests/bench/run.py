@@ -27,12 +27,12 @@ SWEEPS = (
 )  # fmt: skip
 SCORING = ("mfspark_scoring", "mllib_scoring")
 EPOCHS = ("sgd", "libmf", "sgd_kernel", "sgd_held_out", "libmf_held_out")
-RACES = ("race_als", "race_sgd", "race_mllib")
+RACES = ("race_als", "race_als_biased", "race_sgd", "race_mllib")
 SETTING = ("contender", "size", "rank", "implicit")
 PATIENCE = {
     "mllib": 640e6,
     "implicit_cholesky": 640e6,
-    "cmfrec_cholesky": 160e6,
+    "cmfrec_cholesky": 64e6,
 }  # largest ratings x rank of slow peers
 MEDIAN_OF_TWO = ("mllib", "implicit_cholesky", "mllib_scoring")  # slow, so that they are repeated twice at most
 
@@ -117,7 +117,8 @@ def main() -> int:
     rows, out, large = [], Path(arguments.out), None
     out.parent.mkdir(parents=True, exist_ok=True)
     if arguments.resume and out.exists():
-        rows = json.loads(out.read_text())["rows"]
+        before = json.loads(out.read_text())
+        rows, large = before["rows"], before["netflix"]
     done = Counter(json.dumps([row.get(name) for name in SETTING]) for row in rows)
 
     def add(row: dict) -> None:
@@ -135,7 +136,7 @@ def main() -> int:
     for name, options in plan(arguments):
         run(name, **options)
     if arguments.netflix:
-        large = netflix.run(arguments.data)
+        large = large or netflix.run(arguments.data)
         for name, options in netflix.ALONE:
             if "libmf" not in name or "MFSPARK_LIBMF" in os.environ:
                 run(name, size=netflix.RATINGS, rank=64, **options)
