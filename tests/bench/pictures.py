@@ -111,9 +111,15 @@ def _race(rows: list[dict], folder: Path) -> None:
     figure, axis = plt.subplots(figsize=(7, 4))
     for row in rows:
         axis.plot(*zip(*row["points"], strict=True), marker="o", markersize=3, label=LABELS[row["contender"]])
+    best = min(error for row in rows for _, error in row["points"])
+    last = max(spent for row in rows for spent, _ in row["points"])
     axis.set(xlabel="seconds since fit was called on a Parquet path", ylabel="held-out RMSE", xscale="log")
+    axis.set_ylim(best - 0.005, best + 0.1)  # first iterations may be far above
+    ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 500, 1000) if tick < 2 * last]
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
     axis.set_title(f"{rows[0]['size']:,} ratings, rank {rows[0]['rank']}")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(folder / "race.png", dpi=80)
     plt.close(figure)
