@@ -54,7 +54,7 @@ def test_yaml_texts_that_look_like_numbers_are_numbers(text, value):
 
 
 BAD = {
-    "unknown section": ({"storee": {}}, r"^storee: unknown key; did you mean store\? allowed: run_id, als, spark"),
+    "unknown section": ({"storee": {}}, r"^storee: unknown key; did you mean store\? allowed: run_id, als, sgd, "),
     "unknown key": ({"als": {"rnk": 8}}, r"^als.rnk: unknown key; did you mean als.rank\? allowed: rank, maxIter"),
     "unknown key, nothing close": ({"split": {"zzz": 1}}, r"^split.zzz: unknown key; allowed: method, fraction, seed"),
     "section is no mapping": ({"als": 5}, r"^als: 5 is not allowed; give a mapping with the keys rank"),
