@@ -94,6 +94,6 @@ def run(folder: str, iterations: int = 10, rank: int = 64) -> dict:
         "sweep": statistics.median(sweeps[2:]) if sweeps else None,
         "seconds": whole,
         "peak_gib": peak.bytes / 2**30,
-        "output": out.splitlines()[-40:],
+        "output": [line for line in out.splitlines() if folder not in line],
         "error": error.splitlines()[-20:],
     }
