@@ -97,6 +97,7 @@ def _sweeps(rows: list[dict], implicit: bool, folder: Path) -> None:
         axis.set(xlabel=by, ylabel="seconds per sweep", xscale="log", yscale="log")
     ranks = sorted({row["rank"] for row in rows})
     axes[0].set_xticks(ranks, [str(rank) for rank in ranks])
+    axes[0].minorticks_off()
     axes[0].set_title(f"{'implicit' if implicit else 'explicit'}, {largest:,} ratings")
     axes[1].set_title("rank 64")
     axes[0].legend(fontsize=7)
