@@ -260,9 +260,15 @@ def _section(name: str, raw: Any, rules: Mapping[str, Rule] | None) -> dict[str,
                     "source.rating and source.weight"
                 )
     if rules is None:
-        return dict(raw)
+        return {key: _number_or_same(value) for key, value in raw.items()}
     _known(f"{name}.", raw, list(rules))
     return {key: rules[key].check(f"{name}.{key}", value) for key, value in raw.items()}
+
+
+def _number_or_same(value: Any) -> Any:
+    """Return the number that YAML 1.1 took for a text, such as 1e-3, and any other value as it is."""
+    looks = isinstance(value, str) and re.fullmatch(r"-?[\d.]+[eE][+-]?\d+", value)
+    return float(value) if looks else value
 
 
 def _known(prefix: str, raw: Mapping[str, Any], allowed: list[str]) -> None:
@@ -302,12 +308,9 @@ def _value(section: str, key: str, text: str) -> Any:
     if key in rules and rules[key].kind == "str" and text not in ("null", "~"):
         return text
     try:
-        value = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if section in ESTIMATORS and isinstance(value, str) and re.fullmatch(r"-?[\d.]+[eE][+-]?\d+", value):
-        return float(value)  # YAML 1.1 reads 1e-3 as a text
-    return value
 
 
 _Contradiction = Callable[[Config, set[str]], bool]

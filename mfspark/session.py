@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from mfspark.errors import SetupError
@@ -135,6 +134,8 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
 
 def _check_submitted_jars() -> None:
     """Raise SetupError where spark-submit has started a JVM without Delta: then it is too late to add its JARs."""
+    from pyspark import SparkContext  # a client of Spark Connect need not have it
+
     SparkContext._ensure_initialized()
     jvm: Any = SparkContext._jvm
     if not jvm.org.apache.spark.util.Utils.classIsLoadable(DELTA_DEFAULTS["spark.sql.extensions"]):

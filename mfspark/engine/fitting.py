@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout, read_block
-from mfspark.engine.carriers import carry
+from mfspark.engine.blocks import Layout
+from mfspark.engine.passes import joined, visit_blocks
 from mfspark.engine.ratings import SIDES, Profile
 from mfspark.errors import TrainingError
-from mfspark.kernels.block import Settings, fix, solve_block
+from mfspark.kernels.block import Block, Settings, fix, solve_block
 from mfspark.kernels.half_step import STATISTICS
 
-_SOLVED_SCHEMA = "block int, solved binary, statistics array<double>, unsolved long"
-_SOLVED_KINDS = (pa.int32(), pa.binary(), pa.list_(pa.float64()), pa.int64())
+_RESULTS = {"solved": "binary", "statistics": "array<double>", "unsolved": "long"}
 
 
 @dataclass
@@ -78,39 +77,24 @@ def half_step(
 ) -> NDArray[np.float64]:
     """Solve one side against the other on the workers, replace it in ``factors``, and return the summed statistics.
 
-    ``blocks`` has the columns of the solved side (``side_columns``), ``settings`` are those of side 0; ``solved`` names
-    the side to solve.
+    ``settings`` are those of side 0; ``solved`` names the side to solve.
     """
     seen = settings if solved == 0 else settings.swapped()
     fixed = fix(factors.sides[1 - solved], seen, factors.intercept)
-    bounds = layout.bounds[solved]
     start = factors.sides[solved] if seen.warm else None
-    side, own = SIDES[solved], replace(layout, bounds=(bounds, bounds))
 
-    def solve(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+    def solve(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, list[float], int]:
         fixed, start = data
-        for batch in batches:
-            for row in range(batch.num_rows):
-                number = batch.column("block")[row].as_py()
-                if number + 1 >= len(bounds):
-                    continue
-                before = None if start is None else start[bounds[number] : bounds[number + 1]]
-                X, statistics, unsolved = solve_block(
-                    read_block(batch, row, side, own), fixed, seen, before, measure, limits
-                )
-                cells = (number, X.tobytes(), statistics.tolist(), unsolved)
-                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _SOLVED_KINDS, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, ["block", "solved", "statistics", "unsolved"])
+        before = None if start is None else start[rows]
+        X, statistics, unsolved = solve_block(block, fixed, seen, before, measure, limits)
+        return X.tobytes(), statistics.tolist(), unsolved
 
-    frame, release = carry(blocks, (fixed, start), solve, _SOLVED_SCHEMA, packed=True, carrier=carrier)
-    found = frame.toArrow()
-    release()
-    return _collect(found, factors, solved, bounds)
-
-
-def side_columns(blocks: DataFrame, side: int) -> DataFrame:
-    """Return the frame of blocks with one side's columns only."""
-    return blocks.select([name for name in blocks.columns if name == "block" or name.startswith(f"{SIDES[side]}_")])
+    found = visit_blocks(blocks, layout, solved, (fixed, start), solve, _RESULTS, carrier)
+    for row in found:
+        if row["unsolved"] >= 0:
+            raise unsolvable(factors, solved, int(layout.bounds[solved][row["block"]] + row["unsolved"]))
+    factors.sides[solved] = joined(found, "solved", factors.sides[solved])
+    return np.sum([row["statistics"] for row in found], axis=0)
 
 
 def unsolvable(factors: Factors, side: int, place: int) -> TrainingError:
@@ -120,23 +104,6 @@ def unsolvable(factors: Factors, side: int, place: int) -> TrainingError:
         f"the equations of {SIDES[side]} {name} have no finite solution: raise regParam, or look for extreme ratings "
         "or weights of that id"
     )
-
-
-def _collect(found: pa.Table, factors: Factors, solved: int, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
-    target = np.zeros_like(factors.sides[solved])
-    total = np.zeros(len(STATISTICS))
-    seen = 0
-    for row in range(found.num_rows):
-        number = found.column("block")[row].as_py()
-        unsolved = found.column("unsolved")[row].as_py()
-        if unsolved >= 0:
-            raise unsolvable(factors, solved, int(bounds[number] + unsolved))
-        part = target[bounds[number] : bounds[number + 1]]
-        part[:] = np.frombuffer(found.column("solved")[row].as_buffer(), target.dtype).reshape(part.shape)
-        total += np.array(found.column("statistics")[row].as_py())
-        seen += part.shape[0]
-    factors.sides[solved] = target
-    return total
 
 
 def alternate(
@@ -153,11 +120,10 @@ def alternate(
     regularisation, the first the other side's.
     """
     history: list[Iteration] = []
-    users, items = side_columns(blocks, 0), side_columns(blocks, 1)
     for iteration in range(1, schedule.iterations + 1):
         began = time.perf_counter()
-        first = half_step(items, layout, factors, 1, settings, False, schedule.limits, carrier)
-        second = half_step(users, layout, factors, 0, settings, True, schedule.limits, carrier)
+        first = half_step(blocks, layout, factors, 1, settings, False, schedule.limits, carrier)
+        second = half_step(blocks, layout, factors, 0, settings, True, schedule.limits, carrier)
         history.append(summed(iteration, first, second, time.perf_counter() - began))
         if schedule.report is not None:
             schedule.report(history[-1], schedule.iterations)

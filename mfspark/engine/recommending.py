@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.engine import blocks as block_frames
-from mfspark.engine.fitting import Factors, half_step, side_columns
+from mfspark.engine.fitting import Factors, half_step
 from mfspark.engine.ratings import SIDES, Columns, Profile, Side, encode, profile, select
 from mfspark.engine.scoring import best_of
 from mfspark.engine.state import Fitted
@@ -106,7 +106,7 @@ def fold_in(model: FactorizationModel, side: int, dataset: DataFrame, columns: C
     arrays = [fitted.sides[0], fitted.sides[1]]
     arrays[side] = np.zeros((len(sides[side]), fitted.settings.padded), fitted.settings.dtype)
     factors = Factors(arrays, fitted.intercept)
-    half_step(side_columns(frame, side), layout, factors, side, _exact(fitted), False, fitted.limits)
+    half_step(frame, layout, factors, side, _exact(fitted), False, fitted.limits)
     release()
     solved = Fitted(fitted.settings, (sides[0].ids, sides[1].ids), (factors.sides[0], factors.sides[1]))
     table = factor_table(sides[side].ids, solved.features(side), solved.bias(side))

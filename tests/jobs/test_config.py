@@ -133,6 +133,8 @@ def test_the_section_that_is_given_chooses_the_estimator(tmp_path):
     assert load(path).estimator == ("als", {})
     comp = load(path, ["sgd.loss=logistic", "sgd.stepSize=1e-3", "sgd.rank=4"])
     assert comp.estimator == ("sgd", {"loss": "logistic", "stepSize": 0.001, "rank": 4})
+    path.write_text("store: {location: x}\nsgd: {loss: logistic, stepSize: 1e-3, rank: 4}\n")
+    assert load(path).estimator == comp.estimator
 
 
 def test_every_als_rule_is_a_parameter_of_the_estimator_and_the_other_way_round():

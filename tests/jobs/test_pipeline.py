@@ -230,13 +230,9 @@ def test_settings_another_estimator_refuses(spark, done):
 
 @pytest.mark.parametrize("section", ESTIMATORS)
 def test_every_estimator_has_a_section(section):
-    estimator = estimator_of(configuration("here", als=None) if section == "als" else with_section(section))
+    estimator = estimator_of(configuration("here", **{"als": None, section: {"rank": 2}}))
     assert type(estimator).__name__ == ESTIMATORS[section]
     assert estimator.getOrDefault("validationIndicatorCol") == "validation"
-
-
-def with_section(section):
-    return configuration("here", als=None, **{section: {"rank": 2}})
 
 
 def test_another_estimator_trained_evaluated_and_predicted(spark, done):
