@@ -8,18 +8,18 @@ from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasElasticNetParam
 from pyspark.sql import DataFrame, SparkSession
 
-from mfspark.engine import blocks as block_frames
-from mfspark.engine.fitting import Iteration, alternate, initial_factors
-from mfspark.engine.progress import wanted
-from mfspark.engine.ratings import Profile
-from mfspark.engine.state import Fitted
-from mfspark.engine.together import alternate_together, possible
+from mfspark.blocks import build as block_frames
+from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
-from mfspark.estimators.params import _param
-from mfspark.kernels.block import Settings
-from mfspark.kernels.confidence import CONFIDENCES
+from mfspark.kernels.objective import CONFIDENCES, Settings
+from mfspark.model.factorization import Fitted
+from mfspark.model.params import _param
 from mfspark.session import default_parallelism
+from mfspark.training.als import alternate, initial_factors
+from mfspark.training.als_barrier import alternate_together, possible
+from mfspark.training.history import Iteration
+from mfspark.training.progress import wanted
 
 LOOPS = ("auto", "jobs", "gang")
 SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace", "coordinate")
@@ -62,7 +62,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
         warm-started conjugate gradient steps, Takacs et al. 2011); "subspace" (iALS++, Rendle et al. 2021);
         "coordinate" (one factor or bias of one id at a time with the residuals kept, one sweep per half step; Pilaszy
         et al. 2010, also with nonnegative and elasticNetParam; updates are sequential, so that the loss never rises:
-        simultaneous ones can diverge, see ``mfspark.kernels.coordinate`` for the closed forms); "auto".
+        simultaneous ones can diverge, see ``mfspark.kernels.als.coordinate`` for the closed forms); "auto".
     elasticNetParam : float, default 0
         a in [0, 1], as in pyspark.ml: a row's penalty becomes lambda n^nu ((1 - a) |x|_2^2 + 2 a |x|_1), which is
         twice the count times pyspark.ml's lambda ((1 - a)/2 |x|_2^2 + a |x|_1), as the squared error here is twice the

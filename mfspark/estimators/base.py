@@ -12,20 +12,23 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
-from mfspark.engine import blocks as block_frames
-from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration, Schedule
-from mfspark.engine.materialise import MATERIALIZERS, Materialiser, Workspace, storage_level
-from mfspark.engine.progress import reporter
-from mfspark.engine.ratings import Columns, Profile, encode, profile, select
-from mfspark.engine.state import Fitted, SeenBlocks
+from mfspark.blocks import build as block_frames
+from mfspark.blocks.build import Layout
+from mfspark.blocks.columns import Columns, select
+from mfspark.blocks.encode import encode
+from mfspark.blocks.profile import Profile, profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.params import FactorizationParams
-from mfspark.kernels.block import Settings
-from mfspark.model import FactorizationModel
-from mfspark.persistence import ParamsReader, ParamsWriter
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Fitted, SeenBlocks
+from mfspark.model.model import FactorizationModel
+from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.session import default_parallelism
 from mfspark.store import tables
+from mfspark.training.history import Iteration
+from mfspark.training.loop import Schedule
+from mfspark.training.progress import reporter
+from mfspark.transport.persist import MATERIALIZERS, Materialiser, Workspace, storage_level
 
 
 class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):

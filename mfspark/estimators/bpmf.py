@@ -7,17 +7,18 @@ from typing import Any
 from pyspark.ml.param import TypeConverters
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout
-from mfspark.engine.deviations import add_deviations
-from mfspark.engine.fitting import Iteration, initial_factors
-from mfspark.engine.ratings import Profile
-from mfspark.engine.sampling import Chain, sample
-from mfspark.engine.state import Fitted
+from mfspark.blocks.build import Layout
+from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
-from mfspark.estimators.params import Settable, _param
-from mfspark.kernels.block import Settings
-from mfspark.model import FactorizationModel
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Fitted
+from mfspark.model.model import FactorizationModel
+from mfspark.model.params import Settable, _param
+from mfspark.model.predictive_std import add_deviations
+from mfspark.training.als import initial_factors
+from mfspark.training.bpmf import Chain, sample
+from mfspark.training.history import Iteration
 
 
 class BPMFParams(Settable):

@@ -9,16 +9,17 @@ from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasSolver, HasStepSize
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration, initial_factors
-from mfspark.engine.gradients import Descent, Pass, descend, row_weights
-from mfspark.engine.ratings import Profile
-from mfspark.engine.state import Fitted
+from mfspark.blocks.build import Layout
+from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.losses import LossEstimator
-from mfspark.estimators.params import _param
-from mfspark.kernels.block import Settings
+from mfspark.kernels.objective import Settings
 from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
+from mfspark.model.factorization import Fitted
+from mfspark.model.params import _param
+from mfspark.training.als import initial_factors
+from mfspark.training.gradient_descent import Descent, Pass, descend, row_weights
+from mfspark.training.history import Iteration
 
 
 class GradientDescent(LossEstimator, HasSolver, HasStepSize):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from pyspark.ml.param import TypeConverters
 
-from mfspark.engine.ratings import Profile
+from mfspark.blocks.profile import Profile
 from mfspark.errors import DataError, ParameterError
 from mfspark.estimators.base import BlockEstimator
-from mfspark.estimators.params import _param
 from mfspark.kernels.losses import LOSSES, Loss
+from mfspark.model.params import _param
 
 
 class LossEstimator(BlockEstimator):

@@ -10,21 +10,21 @@ from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
-from mfspark.engine import progress
-from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration
-from mfspark.engine.ratings import Profile
-from mfspark.engine.state import Fitted
-from mfspark.engine.strata import fit, task_count
-from mfspark.engine.strata_worker import Job
+from mfspark.blocks.build import Layout
+from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.losses import LossEstimator
-from mfspark.estimators.params import _param
-from mfspark.kernels.block import Settings
 from mfspark.kernels.csr import balanced_bounds
+from mfspark.kernels.objective import Settings
 from mfspark.kernels.schedules import STEP_SCHEDULES
-from mfspark.kernels.sgd_blocks import Recipe
+from mfspark.kernels.sgd.cells import Recipe
+from mfspark.model.factorization import Fitted
+from mfspark.model.params import _param
 from mfspark.session import default_parallelism
+from mfspark.training import progress
+from mfspark.training.history import Iteration
+from mfspark.training.sgd import fit, task_count
+from mfspark.training.sgd_worker import Job
 
 COUNT_LOSSES = ("poisson", "poisson_identity")
 

@@ -8,15 +8,15 @@ from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Iteration
-from mfspark.engine.ratings import Profile
-from mfspark.engine.state import Fitted
-from mfspark.engine.svdpp import Descent, start, train
+from mfspark.blocks.build import Layout
+from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
-from mfspark.estimators.params import _param
-from mfspark.kernels.block import Settings
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Fitted
+from mfspark.model.params import _param
+from mfspark.training.history import Iteration
+from mfspark.training.svdpp import Descent, start, train
 
 
 class SVDPlusPlus(BlockEstimator, HasStepSize):

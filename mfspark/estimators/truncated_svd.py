@@ -10,25 +10,18 @@ import numpy as np
 from pyspark.ml.param import TypeConverters
 from pyspark.sql import DataFrame
 
-from mfspark.engine.blocks import Layout
-from mfspark.engine.fitting import Factors, Iteration
-from mfspark.engine.gradients import Descent, Pass
-from mfspark.engine.progress import reporter
-from mfspark.engine.ratings import Profile
-from mfspark.engine.state import Fitted
-from mfspark.engine.subspace_iteration import (
-    IMPUTATIONS,
-    Decomposition,
-    Matrix,
-    background,
-    decompose,
-    improve,
-    start,
-)
+from mfspark.blocks.build import Layout
+from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
-from mfspark.estimators.params import _param
-from mfspark.kernels.block import Settings
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Fitted
+from mfspark.model.params import _param
+from mfspark.training.als import Factors
+from mfspark.training.gradient_descent import Descent, Pass
+from mfspark.training.history import Iteration
+from mfspark.training.progress import reporter
+from mfspark.training.truncated_svd import IMPUTATIONS, Decomposition, Matrix, background, decompose, improve, start
 
 
 class TruncatedSVD(BlockEstimator):

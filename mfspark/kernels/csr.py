@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+EMPTY = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The ratings of consecutive rows of one side in CSR form; held-out ratings lie in a second CSR beside them.
+
+    ``values`` are float ratings, or uint8 codes into ``table``.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[Any]
+    table: NDArray[np.float32] = field(default_factory=lambda: EMPTY)
+    weights: NDArray[np.float32] = field(default_factory=lambda: EMPTY)
+    held_indptr: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    held_indices: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    held_values: NDArray[np.float32] = field(default_factory=lambda: EMPTY)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.indptr.size - 1
 
 
 @njit(nogil=True, cache=True, boundscheck=False)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mfspark.kernels.sgd_random import mix, uniform_below
+from mfspark.kernels.rng import mix, uniform_below
 
 # The entries of the statistics that ``measure`` adds up.
 STATISTICS = ("fit", "regularisation", "valid_squares", "valid_rows")

@@ -97,8 +97,9 @@ def mllib(size, folder, rank, implicit):
 
 def mllib_loss(frame, model, implicit):
     """Return the objective at MLlib's factors, by our own formula."""
-    from mfspark.engine.ratings import Columns, encode, profile, select
-    from mfspark.kernels.block import Settings, fix, solve_block  # noqa: F401
+    from mfspark.blocks.columns import Columns, select
+    from mfspark.blocks.encode import encode
+    from mfspark.blocks.profile import profile
     from tests.bench.objective import objective_of
 
     return objective_of(profile, encode(select(frame, Columns())), model, implicit, REG, ALPHA)
@@ -115,8 +116,9 @@ def arrays(size, folder):
 
 def kernel(size, folder, rank, implicit):
     """Our kernels on the same blocks as under Spark, with two threads and no Spark."""
-    from mfspark.kernels.block import Block, Settings, fix, solve_block
-    from mfspark.kernels.csr import balanced_bounds, counting_order
+    from mfspark.kernels.als.half_step import solve_block
+    from mfspark.kernels.csr import Block, balanced_bounds, counting_order
+    from mfspark.kernels.objective import Settings, fix
 
     users, items, r = arrays(size, folder)
     codes, table = (r - 1).astype(np.uint8), np.arange(1, 6, dtype=np.float32)

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfspark.engine.blocks import build, plan, read_block
-from mfspark.engine.ratings import Columns
-from mfspark.kernels.block import EMPTY, Settings, expand, fix, row_ridges
-from mfspark.kernels.half_step import STATISTICS, objective
+from mfspark.blocks.build import build, plan, read_block
+from mfspark.blocks.columns import Columns
+from mfspark.kernels.als.half_step import STATISTICS, objective
+from mfspark.kernels.csr import EMPTY
+from mfspark.kernels.objective import Settings, expand, fix, row_ridges
 
 
 def side_of(frame, ids, settings):

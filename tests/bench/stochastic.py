@@ -38,12 +38,11 @@ def sgd(size, folder, rank):
 
 def sgd_kernel(size, folder, rank):
     """One task's work without Spark, in one thread: the median epoch."""
-    from mfspark.engine.blocks import Layout
-    from mfspark.engine.gang import Solo
-    from mfspark.engine.strata_worker import Job, Worker
-    from mfspark.kernels.block import Block
-    from mfspark.kernels.csr import counting_order
-    from mfspark.kernels.sgd_blocks import Recipe, UserBlock
+    from mfspark.blocks.build import Layout
+    from mfspark.kernels.csr import Block, counting_order
+    from mfspark.kernels.sgd.cells import Recipe, UserBlock
+    from mfspark.training.sgd_worker import Job, Worker
+    from mfspark.transport.barrier import Solo
 
     users, items, ratings = arrays(size, folder)
     bounds = tuple(np.array([0, int(ids.max()) + 1]) for ids in (users, items))

@@ -8,8 +8,8 @@ from contract import ModelContract, checkerboard
 from pyspark.sql import functions as F
 
 from mfspark import ALS, DataError, ParameterError
-from mfspark.engine.fitting import Iteration
-from mfspark.engine.progress import reporter
+from mfspark.training.history import Iteration
+from mfspark.training.progress import reporter
 
 
 class TestExplicit(ModelContract):

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 import mfspark
 from mfspark import ParameterError
-from mfspark.estimators.support import SUPPORT, supporters, supports
+from mfspark.estimators.options import SUPPORT, supporters, supports
 
 SMALL = {"rank": 2, "seed": 1}
 BASE = {

@@ -8,12 +8,13 @@ from contract import ModelContract, checkerboard
 from pyspark.sql import functions as F
 
 from mfspark import ALS, DataError, GradientDescent, ParameterError, TrainingError
-from mfspark.engine.fitting import Factors, Schedule
-from mfspark.engine.gradients import Descent, Pass, descend
-from mfspark.kernels.block import Block, Settings
-from mfspark.kernels.confidence import ridge
-from mfspark.kernels.gradients import Batch, gradient_block
+from mfspark.kernels.csr import Block
+from mfspark.kernels.gradient_descent import Batch, gradient_block
 from mfspark.kernels.losses import LOSSES
+from mfspark.kernels.objective import Settings, ridge
+from mfspark.training.als import Factors
+from mfspark.training.gradient_descent import Descent, Pass, descend
+from mfspark.training.loop import Schedule
 
 USERS, ITEMS, R = naive.random_ratings(23, 15, 0.4, seed=8)
 

@@ -6,7 +6,7 @@ from contract import ModelContract, checkerboard
 from pyspark.sql import functions as F
 
 from mfspark import ParameterError, SVDPlusPlus, TrainingError
-from mfspark.engine.svdpp import combine, mean_weights, share_weights
+from mfspark.training.svdpp import combine, mean_weights, share_weights
 
 
 class TestSVDPlusPlus(ModelContract):

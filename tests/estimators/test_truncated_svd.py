@@ -8,7 +8,7 @@ from contract import ModelContract, checkerboard
 from pyspark.sql import functions as F
 
 from mfspark import FactorizationModel, ParameterError, TruncatedSVD
-from mfspark.engine.subspace_iteration import IMPUTATIONS
+from mfspark.training.truncated_svd import IMPUTATIONS
 
 RANK = 4
 USERS, ITEMS, R = naive.random_ratings(30, 17, 0.3, seed=6)

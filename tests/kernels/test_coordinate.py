@@ -4,8 +4,10 @@ import naive
 import numpy as np
 import pytest
 
-from mfspark.kernels.block import Block, Settings, fix, solve_block
-from mfspark.kernels.coordinate import update
+from mfspark.kernels.als.coordinate import update
+from mfspark.kernels.als.half_step import solve_block
+from mfspark.kernels.csr import Block
+from mfspark.kernels.objective import Settings, fix
 
 NONE = np.empty(0)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
+from mfspark.kernels.als.gibbs import Prior, normals, pair_spread, sample_prior, sample_rows
 from mfspark.kernels.csr import counting_order
-from mfspark.kernels.gibbs import Prior, normals, pair_spread, sample_prior, sample_rows
 from mfspark.kernels.simd import PANEL
 
 SEED = np.uint64(5)

@@ -4,9 +4,10 @@ import naive
 import numpy as np
 import pytest
 
-from mfspark.kernels.block import Block, Settings
-from mfspark.kernels.gradients import FIT, SLOPE, VALID_ROWS, VALID_SQUARES, WEIGHT, Batch, gradient_block
+from mfspark.kernels.csr import Block
+from mfspark.kernels.gradient_descent import FIT, SLOPE, VALID_ROWS, VALID_SQUARES, WEIGHT, Batch, gradient_block
 from mfspark.kernels.losses import LOSSES
+from mfspark.kernels.objective import Settings
 
 RANK, N_USERS, N_ITEMS = 3, 7, 5
 BIAS = [(False, False), (True, True), (True, False), (False, True)]
@@ -94,7 +95,7 @@ def test_single_precision_and_stretches_agree_with_double(monkeypatch):
     X, Y = point(settings)
     block = csr(users, items, r, N_USERS)
     ref = gradient_block(block, X, Y, settings, LOSSES["squared"], 1.5)
-    monkeypatch.setattr("mfspark.kernels.block.RATINGS_AT_ONCE", 6)
+    monkeypatch.setattr("mfspark.kernels.objective.RATINGS_AT_ONCE", 6)
     comp = gradient_block(block, X, Y, settings, LOSSES["squared"], 1.5)
     single = Settings(RANK, bias=(True, True))
     small = [side.astype(np.float32) for side in (X, Y)]

@@ -6,10 +6,10 @@ import naive
 import numpy as np
 import pytest
 
-from mfspark.kernels.block import Block, Settings, fix, solve_block
-from mfspark.kernels.csr import counting_order
-from mfspark.kernels.half_step import STATISTICS
-from mfspark.kernels.solvers import coordinate_descent
+from mfspark.kernels.als.half_step import STATISTICS, solve_block
+from mfspark.kernels.cholesky import coordinate_descent
+from mfspark.kernels.csr import Block, counting_order
+from mfspark.kernels.objective import Settings, fix
 
 IMPLICIT_FORMS = ("mllib", "linear", "log", "ials")
 

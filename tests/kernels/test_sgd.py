@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mfspark.errors import ParameterError
-from mfspark.kernels.sgd import row_regularization, sgd_block
-from mfspark.kernels.sgd_guard import all_finite, loss_diverges
-from mfspark.kernels.sgd_order import order_ratings
-from mfspark.kernels.sgd_simd import aligned_zeros, padded_rank
+from mfspark.kernels.sgd.control import all_finite, loss_diverges
+from mfspark.kernels.sgd.order import order_ratings
+from mfspark.kernels.sgd.simd import aligned_zeros, padded_rank
+from mfspark.kernels.sgd.update import row_regularization, sgd_block
 
 M, N, COUNT = 30, 20, 400
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mfspark.errors import DataError, ParameterError
-from mfspark.kernels.sgd import sgd_block
-from mfspark.kernels.sgd_negatives import sample_negatives
-from mfspark.kernels.sgd_order import order_ratings
-from mfspark.kernels.sgd_simd import aligned_zeros
+from mfspark.kernels.sgd.negatives import sample_negatives
+from mfspark.kernels.sgd.order import order_ratings
+from mfspark.kernels.sgd.simd import aligned_zeros
+from mfspark.kernels.sgd.update import sgd_block
 
 M, N = 30, 20
 

@@ -9,10 +9,10 @@ from numba import njit
 
 from mfspark.errors import ParameterError
 from mfspark.kernels import csr
-from mfspark.kernels.confidence import ridge
+from mfspark.kernels.cholesky import OK, cholesky, solve_triangular
 from mfspark.kernels.csr import balanced_bounds, counting_order
+from mfspark.kernels.objective import ridge
 from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows
-from mfspark.kernels.solvers import OK, cholesky, solve_triangular
 from mfspark.kernels.topk import best_columns, pair_scores
 
 

@@ -4,7 +4,9 @@ import naive
 import numpy as np
 import pytest
 
-from mfspark.kernels.block import Block, Settings, fix, solve_block
+from mfspark.kernels.als.half_step import solve_block
+from mfspark.kernels.csr import Block
+from mfspark.kernels.objective import Settings, fix
 
 U = np.array([[0.3, 0.7], [0.3, 0.5], [0.2, 0.4], [0.2, 0.1]])
 V = np.array([[1, 10, 11, 10, 4, 20], [1, -1, -2, -1, 1, -4]], float).T

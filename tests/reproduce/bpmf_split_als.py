@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from mfspark import ALS
-from mfspark.kernels.block import Settings
+from mfspark.kernels.objective import Settings
 from tests.reproduce.protocol import Indexed, local_als
 from tests.reproduce.published import bpmf_split
 

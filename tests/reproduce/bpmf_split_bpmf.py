@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from mfspark import BPMF
-from mfspark.engine.sampling import PRIOR_STRENGTH
-from mfspark.engine.state import Fitted
-from mfspark.kernels.block import Settings
-from mfspark.kernels.gibbs import sample_prior, sample_rows
+from mfspark.kernels.als.gibbs import sample_prior, sample_rows
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Fitted
+from mfspark.training.bpmf import PRIOR_STRENGTH
 from tests.reproduce.protocol import Indexed, clipped, rmse
 from tests.reproduce.published import bpmf_split
 

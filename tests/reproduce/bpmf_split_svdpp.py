@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from mfspark import SVDPlusPlus
-from mfspark.engine.state import Fitted
-from mfspark.engine.svdpp import combine, mean_weights, share_weights, start
-from mfspark.kernels.block import Settings
+from mfspark.kernels.objective import Settings
 from mfspark.kernels.svdpp import epoch, whole_users
+from mfspark.model.factorization import Fitted
+from mfspark.training.svdpp import combine, mean_weights, share_weights, start
 from tests.reproduce.protocol import Indexed, rmse
 from tests.reproduce.published import bpmf_split
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark import spark_session
-from mfspark.engine.fitting import initial_factors
-from mfspark.engine.state import Fitted
-from mfspark.kernels.block import Block, Settings, fix, solve_block
-from mfspark.kernels.csr import counting_order
+from mfspark.kernels.als.half_step import solve_block
+from mfspark.kernels.csr import Block, counting_order
+from mfspark.kernels.objective import Settings, fix
 from mfspark.kernels.topk import pair_scores
+from mfspark.model.factorization import Fitted
+from mfspark.training.als import initial_factors
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"user": pa.int32(), "item": pa.int32(), "rating": pa.float32()}

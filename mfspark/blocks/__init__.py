@@ -1,0 +1,1 @@
+"""From ratings in columns to CSR blocks by user and by item."""

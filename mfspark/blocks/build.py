@@ -1,0 +1,267 @@
+"""From ratings to blocks: one shuffle of packed pieces gives every block's ratings by user and by item, in CSR form.
+
+Worked example: 3 users x 3 items with ratings (0,0) (0,2) (1,1) (2,0), two blocks a side. By user, block 0 holds
+rows 0..1 (indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0); by item, block 0 holds rows 0..1
+(indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0). Row b of the frame of blocks carries block b
+of both sides. (``tests/engine/test_fitting.py`` builds these very blocks.)
+
+Each input partition sorts its encoded ratings by block and sends a few large binary pieces, not rows: what is
+shuffled is nine to thirteen bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is
+the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from mfspark.blocks.columns import SIDES
+from mfspark.blocks.encode import CHUNK
+from mfspark.blocks.profile import Profile
+from mfspark.errors import DataError
+from mfspark.kernels.csr import Block, balanced_bounds, counting_order
+from mfspark.transport.arrow import flat
+from mfspark.transport.carriers import Release, carry
+
+BLOCK_BYTES = 64 << 20  # well below every limit on one Arrow or Spark cell
+ROW_COST = 150.0  # solving a row of rank 64 costs about as much as assembling this many ratings
+_PARTS = ("indptr", "indices", "values", "weights", "held_indptr", "held_indices", "held_values")
+_PIECE = ("target", "side", "order", "rows", "others", "values", "weights", "held")
+_PIECE_SCHEMA = (
+    "target int, side int, order long, rows binary, others binary, values binary, weights binary, held binary"
+)
+_PIECE_KINDS = [pa.int32(), pa.int32(), pa.int64(), *[pa.binary()] * 5]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How both sides are cut.
+
+    ``bounds[s]`` are side s's block bounds, ``table`` the distinct ratings (or empty); ``weighted`` and ``held`` say
+    which columns there are. With ``known_only`` pairs with unknown ids are left out, and blocks without ratings are
+    kept.
+    """
+
+    bounds: tuple[NDArray[np.int64], NDArray[np.int64]]
+    table: NDArray[np.float32]
+    weighted: bool
+    held: bool
+    known_only: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """The number of rows of the frame of blocks."""
+        return max(len(bounds) - 1 for bounds in self.bounds)
+
+
+def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], weighted: bool) -> Layout:
+    """Decide the number of blocks and cut both sides into consecutive ranges of about equal work.
+
+    Parameters
+    ----------
+    profile : Profile
+        What the first pass learned.
+    slots : int
+        How many tasks run at once; without a wish there are as many blocks, or more where a block would pass
+        BLOCK_BYTES.
+    wanted : (int or None, int or None)
+        numUserBlocks, numItemBlocks.
+    weighted : bool
+        Whether the ratings carry weights.
+    """
+    coded = profile.values is not None
+    cell = 4 + (1 if coded else 4) + (4 if weighted else 0)
+    least = -(-profile.rows * cell // BLOCK_BYTES)
+    usual = -(-max(slots, least) // slots) * slots
+    bounds = [
+        balanced_bounds(side.counts, number or usual, ROW_COST)
+        for side, number in zip(profile.sides, wanted, strict=True)
+    ]
+    table = profile.values if profile.values is not None else np.empty(0, np.float32)
+    return Layout((bounds[0], bounds[1]), table, weighted, profile.held_out > 0)
+
+
+def build(
+    encoded: DataFrame,
+    profile: Profile,
+    layout: Layout,
+    carrier: str = "auto",
+    sides: tuple[int, ...] = (0, 1),
+    pieces_only: bool = False,
+) -> tuple[DataFrame, Release]:
+    """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns.
+
+    With ``pieces_only`` the pieces of the blocks, each with its block's task, which puts them together (``assembled``).
+    """
+    data = (layout, tuple(side.ids for side in profile.sides), sides)
+    pieces, release = carry(encoded, data, _cut, _PIECE_SCHEMA, packed=True, carrier=carrier)
+    if layout.known_only:
+        pieces = pieces.unionByName(_empty_pieces(encoded, layout, sides))
+    placed = place(pieces, "target", layout.blocks)
+    if pieces_only:
+        return placed, release
+    columns = ", ".join(f"{SIDES[side]}_{part} binary" for side in sides for part in _PARTS)
+
+    def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return assembled(batches, layout, sides)
+
+    return placed.mapInArrow(assemble, f"block int, {columns}"), release
+
+
+def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[int, ...]) -> DataFrame:
+    targets = [block for side in sides for block in range(len(layout.bounds[side]) - 1)]
+    owners = [side for side in sides for _ in range(len(layout.bounds[side]) - 1)]
+    cells = [targets, owners, [0] * len(targets), *[[b""] * len(targets)] * 5]
+    table = pa.table([pa.array(cell, kind) for cell, kind in zip(cells, _PIECE_KINDS, strict=True)], names=_PIECE)
+    return encoded.sparkSession.createDataFrame(table, schema=_PIECE_SCHEMA)
+
+
+def place(frame: DataFrame, column: str, partitions: int) -> DataFrame:
+    """Send every row to the partition whose number stands in a column."""
+    if hasattr(frame, "repartitionById"):
+        return frame.repartitionById(partitions, F.col(column))
+    return frame.repartition(partitions, F.col(column))  # Spark 4.0: blocks may share a partition
+
+
+def read_block(batch: pa.RecordBatch, row: int, side: str, layout: Layout) -> Block:
+    """Return one side of one row of the frame of blocks, without copying."""
+    kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "values": _value_kind(layout)}
+    kinds |= {"held_indptr": np.int64, "held_indices": np.int32, "held_values": np.float32}
+    found: dict[str, NDArray[Any]] = {}
+    for part in _PARTS:
+        found[part] = np.frombuffer(batch.column(f"{side}_{part}")[row].as_buffer(), kinds[part])
+    return Block(table=layout.table, **found)
+
+
+def _value_kind(layout: Layout) -> type:
+    return np.uint8 if layout.table.size else np.float32
+
+
+def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+    """Turn a partition's encoded ratings into pieces, one per chunk and block that they touch on each side."""
+    from pyspark import TaskContext
+
+    layout, ids, sides = data
+    context = TaskContext.get()
+    order = (context.partitionId() if context else 0) << 32
+    block_of = [np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds)) for bounds in layout.bounds]
+    for places, chunk in _decoded(batches, ids):
+        index, values, weights, held = _columns(chunk, places, layout)
+        for side in sides:
+            target = block_of[side][index[side]]
+            sorting, starts = counting_order(target, len(layout.bounds[side]) - 1)
+            arrays = (index[side], index[1 - side], values, weights, held)
+            moved = [array[sorting] if array.size else array for array in arrays]
+            for block in np.flatnonzero(np.diff(starts)):
+                part = slice(starts[block], starts[block + 1])
+                cells = [moved[0][part] - np.int32(layout.bounds[side][block]), *(array[part] for array in moved[1:])]
+                row = [int(block), side, order, *(cell.tobytes() for cell in cells)]
+                yield _batch(row, _PIECE_KINDS, _PIECE)
+        order += 1
+
+
+def _decoded(batches: Iterator[pa.RecordBatch], ids: tuple[pa.Array, pa.Array]) -> Iterator[tuple[Any, Any]]:
+    """Yield a partition's chunks with the dense index of each of the partition's own ids (last: -1, for null)."""
+    held: list[dict[str, Any]] = []
+    for batch in batches:
+        for row in range(batch.num_rows):
+            if batch.column("problems")[row].is_valid:
+                places = [
+                    _places(batch.column(f"{side}_ids")[row], known) for side, known in zip(SIDES, ids, strict=True)
+                ]
+                for chunk in held:
+                    yield places, chunk
+                held = []
+            else:
+                held.append({name: batch.column(name)[row].as_buffer() for name in CHUNK})
+
+
+def _places(own: Any, known: pa.Array) -> NDArray[np.int32]:
+    table = pa.ipc.open_stream(own.as_buffer()).read_all().combine_chunks()
+    found = pc.index_in(flat(table, "id"), value_set=known).fill_null(-1)
+    return np.append(found.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), np.int32(-1))
+
+
+def _columns(
+    chunk: dict[str, Any], places: list[NDArray[np.int32]], layout: Layout
+) -> tuple[list[NDArray[Any]], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return a chunk's dense indices of both sides, values (codes or floats), weights and held-out marks."""
+    index = [place[np.frombuffer(chunk[name], np.int32)] for place, name in zip(places, CHUNK[:2], strict=True)]
+    ratings, weights = (np.frombuffer(chunk[name], np.float32) for name in ("ratings", "weights"))
+    held = np.frombuffer(chunk["held"], np.uint8)
+    known = (index[0] >= 0) & (index[1] >= 0)
+    # A held-out rating of an unknown user or item cannot be predicted, so it is not measured.
+    usable = known if layout.known_only else known | (held == 0) if layout.held else None
+    if usable is not None and not usable.all():
+        index = [array[usable] for array in index]
+        ratings = ratings[usable]
+        weights, held = (weights[usable] if weights.size else weights), (held[usable] if held.size else held)
+        known = known[usable]
+    if not known.all():
+        raise DataError("the ratings changed between two passes over them: cache or write them before fit")
+    return index, _encode_values(ratings, layout), weights, held if layout.held else held[:0]
+
+
+def _encode_values(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Return ratings as codes where the block's values are coded and nothing is held out, else as floats."""
+    if layout.table.size == 0 or layout.held:
+        return ratings
+    return np.searchsorted(layout.table, ratings).astype(np.uint8)
+
+
+def assembled(
+    batches: Iterator[pa.RecordBatch], layout: Layout, sides: tuple[int, ...] = (0, 1)
+) -> Iterator[pa.RecordBatch]:
+    """Put the pieces of a partition's blocks together; a block without ratings is empty, not missing."""
+    pieces = [row for batch in batches for row in batch.to_pylist()]
+    pieces.sort(key=lambda row: (row["target"], row["side"], row["order"]))
+    for target in sorted({row["target"] for row in pieces}):
+        cells: list[Any] = [target]
+        for side in sides:
+            chosen = [row for row in pieces if row["target"] == target and row["side"] == side]
+            bounds = layout.bounds[side]
+            rows = int(bounds[target + 1] - bounds[target]) if target + 1 < len(bounds) else 0
+            cells += [part.tobytes() for part in _compress(chosen, rows, layout)]
+        names = ["block", *(f"{SIDES[side]}_{part}" for side in sides for part in _PARTS)]
+        yield _batch(cells, [pa.int32(), *[pa.binary()] * (len(names) - 1)], names)
+
+
+def _compress(pieces: list[dict[str, Any]], rows: int, layout: Layout) -> list[NDArray[Any]]:
+    """Return the parts of one side's Block from its pieces, by counting sort."""
+
+    def joined(name: str, kind: type) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, kind), *(np.frombuffer(piece[name], kind) for piece in pieces)])
+
+    value_kind = np.float32 if layout.held else _value_kind(layout)
+    row, other = joined("rows", np.int32), joined("others", np.int32)
+    values, weights, held = joined("values", value_kind), joined("weights", np.float32), joined("held", np.uint8)
+    if not layout.held:
+        order, indptr = counting_order(row, rows)
+        return [
+            indptr, other[order], values[order], weights[order] if weights.size else weights,
+            np.zeros(rows + 1, np.int64), other[:0], np.empty(0, np.float32),
+        ]  # fmt: skip
+    trained, tested = held == 0, held != 0
+    order, indptr = counting_order(row[trained], rows)
+    held_order, held_indptr = counting_order(row[tested], rows)
+    codes = values[trained]
+    if layout.table.size:
+        codes = np.searchsorted(layout.table, codes).astype(np.uint8)
+    return [
+        indptr, other[trained][order], codes[order], weights[trained][order] if weights.size else weights,
+        held_indptr, other[tested][held_order], values[tested][held_order],
+    ]  # fmt: skip
+
+
+def _batch(row: list[Any], kinds: list[pa.DataType], names: Any) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)], list(names)
+    )

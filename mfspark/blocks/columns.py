@@ -1,0 +1,66 @@
+"""Which columns hold the ratings, and their types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from mfspark.errors import DataError
+
+SIDES = ("user", "item")
+_INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_NUMBERS = (*_INTEGERS, T.FloatType, T.DoubleType, T.DecimalType)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns that hold the ratings; an empty rating column means that every rating is 1."""
+
+    user: str = "user"
+    item: str = "item"
+    rating: str = "rating"
+    weight: str | None = None
+    validation: str | None = None
+
+
+def select(dataset: DataFrame, columns: Columns) -> DataFrame:
+    """Return the columns user, item, rating (and weight, held) of a data set, with their types checked."""
+    found = {field.name: field.dataType for field in dataset.schema.fields}
+
+    def column(name: str, kinds: tuple[type, ...], what: str) -> Column:
+        if name not in found:
+            raise DataError(f"column {name!r} is missing; the data has {', '.join(found) or 'no columns'}")
+        if not isinstance(found[name], kinds):
+            raise DataError(f"column {name!r} is {found[name].simpleString()}, but must be {what}: cast it first")
+        return F.col(f"`{name}`")
+
+    chosen = []
+    for side, name in zip(SIDES, (columns.user, columns.item), strict=True):
+        ids = column(name, (*_NUMBERS, T.StringType), "a string or a number")
+        chosen.append((ids.cast("double") if isinstance(found[name], T.DecimalType) else ids).alias(side))
+    rating = column(columns.rating, _NUMBERS, "a number") if columns.rating else F.lit(1.0)
+    chosen.append(rating.cast("float").alias("rating"))
+    if columns.weight:
+        chosen.append(column(columns.weight, _NUMBERS, "a number").cast("float").alias("weight"))
+    if columns.validation:
+        chosen.append(column(columns.validation, (T.BooleanType,), "a boolean").alias("held"))
+    return dataset.select(*chosen)
+
+
+def id_type(kind: T.DataType) -> T.DataType:
+    """Return the type in which a side's ids are kept: whole numbers in floating columns become longs."""
+    return kind if isinstance(kind, (*_INTEGERS, T.StringType)) else T.LongType()
+
+
+def whole(ids: pa.Array) -> pa.Array:
+    """Return floating ids as longs, null where they are not whole numbers (they were counted before)."""
+    if not pa.types.is_floating(ids.type):
+        return ids
+    numbers = ids.to_numpy(zero_copy_only=False)
+    good = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)
+    return pa.array(np.where(good, numbers, 0).astype(np.int64), mask=~good)

@@ -1,1 +1,0 @@
-"""Blocks, carriers and the training loops on Spark: the only place with UDF adapters."""

@@ -1,0 +1,1 @@
+"""ALS on one block: the half step, the solvers of a row, Gibbs draws."""

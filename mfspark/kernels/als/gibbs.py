@@ -1,0 +1,186 @@
+"""The sampling twin of the half step: every row drawn from its conditional Gaussian (Bayesian matrix factorization).
+
+Salakhutdinov and Mnih 2008, "Bayesian probabilistic matrix factorization using Markov chain Monte Carlo": with
+r | u, v ~ N(u . v, 1 / alpha) and u ~ N(mu, Lambda^-1), the conditional of one row given the other side H (their
+equations 11 to 13) is N(A^-1 b, A^-1) with
+
+    A = Lambda + alpha sum_t w_t h_t h_t^T        b = Lambda mu + alpha sum_t w_t y_t h_t
+
+which are the equations of the half step of ALS with ``base = Lambda`` and no ridge: the same Gram kernel and the same
+Cholesky factor A = U^T U serve, and a draw is A^-1 b + U^-1 z with z ~ N(0, I).
+
+The normals of a row depend on the seed, the sweep, the side and the row's number alone, not on the block it is in.
+The slow, readable equal is ``ref_sample`` in ``tests/kernels/test_gibbs.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.stats import wishart
+
+from mfspark.kernels.als.row_solvers import finish_left_side, gram, right_side
+from mfspark.kernels.cholesky import OK, cholesky, solve_triangular
+from mfspark.kernels.rng import mix
+from mfspark.kernels.simd import PANEL, dot_rows
+
+GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cache
+_UNIT = 2.0**-53
+_S11 = np.uint64(11)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """One side's Gaussian prior: mean mu (k,) and precision Lambda (k, k)."""
+
+    mean: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+    def padded(self, width: int, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return Lambda (width x width) and Lambda mu (width,), padded with zeros."""
+        k = len(self.mean)
+        base, shift = np.zeros((width, width), dtype), np.zeros(width, dtype)
+        base[:k, :k] = self.precision
+        shift[:k] = self.precision @ self.mean
+        return base, shift
+
+
+def sample_prior(X: NDArray[Any], generator: np.random.Generator, beta0: float, dof0: int) -> Prior:
+    """Draw a side's prior given its factors, from the Normal-Wishart posterior (their equation 14).
+
+    Parameters
+    ----------
+    X : array (n, k)
+        The side's factors, without padding.
+    generator : numpy Generator
+        Where the draws come from.
+    beta0 : float
+        How many observations the prior mean 0 counts as.
+    dof0 : int
+        The Wishart's degrees of freedom, at least k; its scale matrix is I, so that its mean is dof0 I.
+
+    Returns
+    -------
+    Prior
+    """
+    n, k = X.shape
+    mean = X.mean(axis=0, dtype=np.float64)
+    centred = X.astype(np.float64) - mean
+    scatter = centred.T @ centred
+    inverse = np.eye(k) + scatter + (beta0 * n / (beta0 + n)) * np.outer(mean, mean)
+    scale = np.linalg.inv(inverse)
+    drawn = wishart.rvs(dof0 + n, (scale + scale.T) / 2, random_state=generator)
+    precision = np.asarray(drawn, dtype=np.float64).reshape(k, k)
+    lower = np.linalg.cholesky((beta0 + n) * precision)
+    spread = np.linalg.solve(lower.T, generator.standard_normal(k))
+    return Prior(n * mean / (beta0 + n) + spread, precision)
+
+
+@njit(cache=True)
+def _uniform(seed, counter):  # type: ignore[no-untyped-def]
+    """Return a number in (0, 1]."""
+    return (np.float64(mix(seed, counter) >> _S11) + 1.0) * _UNIT
+
+
+@njit(cache=True)
+def normals(seed, sweep, side, row, z, n):  # type: ignore[no-untyped-def]
+    """Set z[0, :n] to the standard normals of (seed, sweep, side, row), by Box and Muller's transform (1958)."""
+    key = mix(mix(mix(seed, np.uint64(sweep)), np.uint64(side)), np.uint64(row))
+    for j in range(0, n, 2):
+        radius = np.sqrt(-2.0 * np.log(_uniform(key, np.uint64(j))))
+        angle = 2.0 * np.pi * _uniform(key, np.uint64(j + 1))
+        z[0, j] = radius * np.cos(angle)
+        if j + 1 < n:
+            z[0, j + 1] = radius * np.sin(angle)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def sample_rows(  # type: ignore[no-untyped-def]
+    indptr, indices, a, b, F, base, shift, rank, seed, sweep, side, first_row, X
+):
+    """Draw all rows of one CSR block.
+
+    Parameters
+    ----------
+    indptr, indices : int64 array (rows + 1,), int32 array (nnz,)
+        Row r has the ratings indptr[r] .. indptr[r + 1]; indices name the fixed side's rows.
+    a, b : float arrays (nnz,)
+        alpha w_t and alpha w_t y_t.
+    F : float array (n, k)
+        The fixed side, rows padded with zeros to a multiple of PANEL.
+    base, shift : float arrays (k, k), (k,)
+        Lambda and Lambda mu of the drawn side.
+    rank : int
+        The number of columns of F that are not padding.
+    seed, sweep, side, first_row : int
+        What the normals depend on, beside the row's place in the block.
+    X : float array (rows, k)
+        Replaced by the draws; a row without ratings is drawn from the prior.
+
+    Returns
+    -------
+    int
+        The first row whose precision is not positive definite, or -1.
+    """
+    k = F.shape[1]
+    chunk = max(PANEL, GATHERED_NUMBERS // k)
+    H, W = np.empty((chunk, k), F.dtype), np.empty((chunk, k), F.dtype)
+    A, work = np.empty((k, k), F.dtype), np.empty((PANEL, k), F.dtype)
+    x, z = np.empty((1, k), F.dtype), np.zeros((1, k), F.dtype)
+    floor = F.dtype.type(8) * np.finfo(F.dtype).eps
+    unsolved = -1
+    for r in range(indptr.size - 1):
+        first, last = indptr[r], indptr[r + 1]
+        A[:] = base
+        gram(indices, a, first, last, F, H, W, A)
+        largest = finish_left_side(A, F.dtype.type(0), rank, 0.0)
+        right_side(indices, b[first:last], first, last, F, x)
+        x[0] += shift
+        if cholesky(A, work, floor * largest) != OK:
+            unsolved = r if unsolved < 0 else unsolved
+            continue
+        solve_triangular(A, x)
+        normals(np.uint64(seed), sweep, side, first_row + r, z, rank)
+        _solve_upper(A, z)
+        for j in range(rank):
+            X[r, j] = x[0, j] + z[0, j]
+    return unsolved
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _solve_upper(U, z):  # type: ignore[no-untyped-def]
+    """Replace z (1 x k) by U^-1 z."""
+    for t in range(U.shape[0] - 1, -1, -1):
+        y = z[0, t]
+        z[0, t] = 0
+        z[0, t] = (y - dot_rows(z, 0, U, t, t - t % PANEL)) / U[t, t]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def pair_spread(left, right, samples, rows, columns, out):  # type: ignore[no-untyped-def]
+    """Set out[t] to the variance over the samples of the score of pair t, NaN where an index is negative.
+
+    ``left`` (n, samples * k) and ``right`` (m, samples * k) hold the samples side by side, ``left`` divided by their
+    number. The variance has the divisor samples - 1, and is 0 for a single sample.
+    """
+    k = left.shape[1] // samples
+    scores = np.empty(samples)
+    for t in range(rows.size):
+        if rows[t] < 0 or columns[t] < 0:
+            out[t] = np.nan
+            continue
+        mean = 0.0
+        for s in range(samples):
+            total = 0.0
+            for j in range(s * k, (s + 1) * k):
+                total += np.float64(left[rows[t], j]) * np.float64(right[columns[t], j])
+            scores[s] = total * samples
+            mean += total
+        squares = 0.0
+        for s in range(samples):
+            squares += (scores[s] - mean) ** 2
+        out[t] = squares / max(samples - 1, 1)

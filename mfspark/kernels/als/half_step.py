@@ -1,0 +1,231 @@
+"""The half step of ALS on one block: solve every row against the fixed side, and report the objective's parts.
+
+For a row with ratings t, and h_t the k factors of the fixed side's row that rating t names:
+
+    lhs = base + sum_t a_t h_t h_t^T + reg I        rhs = sum_t b_t h_t
+
+Explicit ALS (Zhou et al. 2008, section 3.1): a_t is the rating's weight, b_t = a_t y_t, base = 0. Implicit ALS (Hu,
+Koren, Volinsky 2008, section 4): base = w0 H^T H, a_t = c_t - w0, b_t = c_t p_t. The forms of confidence differ only
+in a and b (``mfspark.kernels.objective``), so one kernel serves them all. The slow, readable equal is
+``tests/naive.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mfspark.kernels.als.coordinate import coordinates
+from mfspark.kernels.als.row_solvers import UNSOLVED, conjugate_gradients, dense, descent, dual, subspace
+from mfspark.kernels.csr import Block
+from mfspark.kernels.objective import Fixed, Settings, expand, row_ridges, stretches
+from mfspark.kernels.simd import PANEL, dot_rows
+
+
+def solve_block(
+    block: Block,
+    fixed: Fixed,
+    settings: Settings,
+    start: NDArray[Any] | None = None,
+    measure: bool = False,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[NDArray[Any], NDArray[np.float64], int]:
+    """Solve a block's rows against the fixed side.
+
+    Parameters
+    ----------
+    block, fixed, settings
+        The ratings, the fixed side, and the model as the solved side sees it.
+    start : array (rows, padded), optional
+        The rows' previous factors, for the solvers that improve on them.
+    measure : bool
+        Whether the fit and the held-out errors are wanted too; the regularisation always is.
+    limits : (float, float)
+        The range to which held-out predictions are clipped.
+
+    Returns
+    -------
+    X : array (rows, padded)
+        The solved rows.
+    statistics : array (len(STATISTICS),)
+        Sums over the block, in the order of STATISTICS.
+    unsolved : int
+        The first row whose equations have no finite solution, or -1.
+    """
+    number = np.dtype(settings.dtype)
+    X = np.zeros((block.rows, settings.padded), number)
+    if start is not None:
+        X[:] = start
+    reg, l1 = row_ridges(block, settings, len(fixed.F))
+    statistics = np.zeros(len(STATISTICS))
+    unsolved = -1
+    for first, last in stretches(block.indptr):
+        part = slice(block.indptr[first], block.indptr[last])
+        a, y = expand(block, part, settings, fixed.intercept)
+        indptr = block.indptr[first : last + 1] - block.indptr[first]
+        ratings = (indptr, block.indices[part], a, y, settings.implicit, fixed.F, fixed.offset, fixed.base)
+        rows = slice(first, last)
+        jittered, bad = half_step(
+            *ratings, reg[rows], l1[rows], settings.width, SOLVERS[settings.method], settings.steps,
+            settings.size, settings.nonnegative, X[rows],
+        )  # fmt: skip
+        statistics[STATISTICS.index("jittered")] += jittered
+        if bad >= 0 and unsolved < 0:
+            unsolved = first + bad
+        if measure:
+            objective(*ratings, reg[rows], l1[rows], X[rows], statistics)
+    if not measure:
+        squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
+        statistics[STATISTICS.index("regularisation")] = reg @ squares + 2 * (l1 @ np.abs(X).sum(axis=1))
+    if measure and block.held_indices.size:
+        low, high = limits[0] - fixed.intercept, limits[1] - fixed.intercept
+        held = (block.held_values - fixed.intercept).astype(number)
+        held_out(block.held_indptr, block.held_indices, held, fixed.F, fixed.offset, low, high, X, statistics)
+    if unsolved < 0 and not np.isfinite(X).all():
+        unsolved = int(np.argmin(np.isfinite(X).all(axis=1)))
+    return X, statistics, unsolved
+
+
+SOLVERS = {"cholesky": 0, "dual": 1, "cg": 2, "subspace": 3, "descent": 4, "coordinate": 5}
+CHOLESKY, DUAL, CG, SUBSPACE, DESCENT, COORDINATE = SOLVERS.values()
+# The entries of the statistics that ``half_step`` adds up.
+STATISTICS = ("fit", "regularisation", "residual", "weight", "jittered", "unsolved", "valid_squares", "valid_rows")
+FIT, REGULARISATION, RESIDUAL, WEIGHT, JITTERED, UNSOLVED_ROWS, VALID_SQUARES, VALID_ROWS = range(8)
+GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cache
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def half_step(  # type: ignore[no-untyped-def]
+    indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X
+):
+    """Solve all rows of one CSR block.
+
+    Parameters
+    ----------
+    indptr : int64 array (rows + 1,)
+        Row r has the ratings indptr[r] .. indptr[r + 1].
+    indices : int32 array (nnz,)
+        The fixed side's row of each rating.
+    a : float array (nnz,) or (0,)
+        The quadratic coefficients; size 0 means all are 1.
+    y : float array (nnz,)
+        The targets (explicit), or the linear coefficients b (implicit).
+    implicit : bool
+        How ``y`` is meant; in the implicit case the target is 1.
+    F : float array (n, k)
+        The fixed side, rows padded with zeros to a multiple of PANEL.
+    offset : float array (n,) or (0,)
+        Subtracted from the targets of the ratings that name row n (the fixed side's biases).
+    base : float array (k, k)
+        What every row's left side starts from (w0 times the Gramian), or zeros.
+    reg, l1 : float arrays (rows,)
+        The L2 weight and the L1 weight of each row.
+    rank : int
+        The number of columns of F that are not padding.
+    solver, steps, size : int
+        One of SOLVERS; the CG steps or coordinate sweeps; the subspace's size.
+    nonnegative : bool
+        Solve under X >= 0 (solvers "descent" and "coordinate" only).
+    X : float array (rows, k)
+        The start, replaced by the solution; rows without ratings become 0 (or the minimum of the base form, also 0).
+
+    Returns
+    -------
+    jittered, unsolved : int
+        How many rows needed a larger ridge to be solvable; the first row no ridge could solve, or -1.
+    """
+    k, rows = F.shape[1], indptr.size - 1
+    chunk = max(PANEL, GATHERED_NUMBERS // k)
+    H, W = np.empty((chunk, k), F.dtype), np.empty((chunk if a.size else 1, k), F.dtype)
+    A, work, x = np.empty((k, k), F.dtype), np.empty((PANEL, k), F.dtype), np.empty((1, k), F.dtype)
+    longest = 0
+    for r in range(rows):
+        longest = max(longest, indptr[r + 1] - indptr[r])
+    b, target = np.empty(longest, F.dtype), np.empty(longest, F.dtype)
+    jittered, unsolved = 0, -1
+    for r in range(rows):
+        first, last = indptr[r], indptr[r + 1]
+        if first == last:
+            X[r] = 0
+            continue
+        positive = True
+        for t in range(first, last):
+            target[t - first] = y[t] if offset.size == 0 else y[t] - offset[indices[t]]
+            b[t - first] = target[t - first] if implicit or a.size == 0 else target[t - first] * a[t]
+            if a.size and a[t] <= 0:
+                positive = False
+        ridge = F.dtype.type(reg[r])
+        x[0] = X[r]
+        if solver == CG:
+            used = conjugate_gradients(indices, a, first, last, F, base, ridge, b, steps, x)
+        elif solver == SUBSPACE:
+            used = subspace(indices, a, first, last, F, base, ridge, rank, b, size, x)
+        elif solver == DESCENT:
+            used = descent(indices, a, first, last, F, base, ridge, rank, b, l1[r], nonnegative, steps, H, W, A, x)
+        elif solver == COORDINATE:
+            used = coordinates(indices, a, first, last, F, base, ridge, rank, b, l1[r], nonnegative, steps, x)
+        else:
+            used = UNSOLVED
+            if solver == DUAL and not implicit and positive and ridge > 0 and 4 * (last - first) <= 3 * rank:
+                used = dual(indices, a, first, last, F, ridge, target, x)
+            if used == UNSOLVED:
+                used = dense(indices, a, first, last, F, base, ridge, rank, b, H, W, A, work, x)
+        X[r] = x[0]
+        jittered += used > 0
+        if used == UNSOLVED and unsolved < 0:
+            unsolved = r
+    return jittered, unsolved
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, statistics):  # type: ignore[no-untyped-def]
+    """Add the parts of the objective at X (rows x k), the fixed side being F, to ``statistics``.
+
+    fit = sum_t (a_t s_t^2 - 2 b_t s_t + b_t y_t) + sum_r x_r^T base x_r with s_t = h_t . x_r: for explicit ratings the
+    weighted squared error, for implicit ones the loss of all pairs, observed or not, without visiting the unobserved
+    (the Gramian trick, Rendle et al. 2022, section 3.1). ``residual`` and ``weight`` sum a (y - s) and a.
+    """
+    x = np.empty((1, F.shape[1]), F.dtype)
+    for r in range(indptr.size - 1):
+        x[0] = X[r]
+        fit = 0.0
+        for t in range(indptr[r], indptr[r + 1]):
+            s = np.float64(dot_rows(F, indices[t], x, 0, 0))
+            weight = np.float64(a[t]) if a.size else 1.0
+            target = np.float64(y[t]) if offset.size == 0 else np.float64(y[t]) - np.float64(offset[indices[t]])
+            if implicit:
+                fit += weight * s * s - 2.0 * target * s + target
+            else:
+                fit += weight * (target - s) * (target - s)
+                statistics[RESIDUAL] += weight * (target - s)
+                statistics[WEIGHT] += weight
+        if implicit:
+            for j in range(base.shape[0]):
+                fit += np.float64(x[0, j]) * np.float64(dot_rows(base, j, x, 0, 0))
+        square, absolute = 0.0, 0.0
+        for j in range(F.shape[1]):
+            square += np.float64(x[0, j]) ** 2
+            absolute += abs(np.float64(x[0, j]))
+        statistics[FIT] += fit
+        statistics[REGULARISATION] += reg[r] * square + 2.0 * l1[r] * absolute
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def held_out(indptr, indices, y, F, offset, low, high, X, statistics):  # type: ignore[no-untyped-def]
+    """Add the squared errors and the number of the held-out ratings of a block to ``statistics``.
+
+    ``y`` and the range ``low .. high``, to which predictions are clipped, are relative to the model's intercept.
+    """
+    x = np.empty((1, F.shape[1]), F.dtype)
+    for r in range(indptr.size - 1):
+        x[0] = X[r]
+        for t in range(indptr[r], indptr[r + 1]):
+            s = np.float64(dot_rows(F, indices[t], x, 0, 0))
+            if offset.size:
+                s += np.float64(offset[indices[t]])
+            error = np.float64(y[t]) - min(max(s, low), high)
+            statistics[VALID_SQUARES] += error * error
+            statistics[VALID_ROWS] += 1.0

@@ -1,0 +1,227 @@
+"""What is minimised: what a rating means, the ridge of each row, and a side made ready to be the fixed one.
+
+One place for the conventions in which the libraries differ; fit, loss, fold-in and tests all come here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfspark.errors import ParameterError
+from mfspark.kernels.csr import EMPTY, Block
+from mfspark.kernels.simd import PANEL
+
+Array = NDArray[np.floating]
+
+
+def _mllib(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
+    """C = w0 + alpha |r|, as pyspark.ml (w0 = 1), after Hu, Koren, Volinsky 2008, section 4."""
+    extra = alpha * np.abs(r)
+    return extra, np.where(r > 0, w0 + extra, 0)
+
+
+def _linear(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
+    """C = alpha r, as ``implicit``, which multiplies by alpha and adds no one."""
+    return alpha * r - w0, np.where(r > 0, alpha * r, 0)
+
+
+def _log(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
+    """C = w0 + alpha log(1 + |r|), Hu, Koren, Volinsky 2008, equation 6 with epsilon = 1."""
+    extra = alpha * np.log1p(np.abs(r))
+    return extra, np.where(r > 0, w0 + extra, 0)
+
+
+def _ials(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:  # noqa: ARG001
+    """Observed terms alpha r (s - 1)^2 on top of w0 s^2 over all pairs: Rendle et al. 2022, equation 1."""
+    return alpha * r, alpha * r
+
+
+CONFIDENCES = {"mllib": _mllib, "linear": _linear, "log": _log, "ials": _ials}
+"""The forms of confidence of an observed pair by name."""
+
+
+def coefficients(confidence: str, r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
+    """Return a and b of the implicit normal equations for ratings r.
+
+    With the fixed side's rows h and G = H^T H: lhs = w0 G + sum a h h^T, rhs = sum b h, and the loss of all pairs is
+    sum over all pairs w0 s^2 + sum over the observed ones a s^2 - 2 b s + b (up to pairs with p = 0 and r < 0, for
+    which b = 0).
+
+    Parameters
+    ----------
+    confidence : str
+        A key of CONFIDENCES.
+    r : float array
+        Ratings (counts); a pair is liked (p = 1) where r > 0.
+    alpha : float
+        How fast the confidence grows with r.
+    w0 : float
+        The weight of an unobserved pair.
+
+    Returns
+    -------
+    a, b : float arrays of the shape of r
+    """
+    return CONFIDENCES[confidence](np.asarray(r), alpha, w0)
+
+
+def ridge(counts: Array, reg_param: float, exponent: float, extra: float = 0.0) -> Array:
+    """Return each row's L2 weight: reg_param * (count + extra) ** exponent.
+
+    exponent 1 is MLlib's (ALS-WR, Zhou et al. 2008, section 3.1), 0 the plain ridge; ``extra = w0 * n`` is iALS's
+    (Rendle et al. 2022, section 3.3).
+    """
+    if reg_param < 0:
+        raise ParameterError(f"regParam must be >= 0, not {reg_param}")
+    return reg_param * np.power(np.asarray(counts, dtype=np.float64) + extra, exponent)
+
+
+WARM_SOLVERS = ("cg", "subspace", "descent", "coordinate")
+RATINGS_AT_ONCE = 4_000_000  # how many ratings are expanded from codes to floats at a time
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a half step needs to know of the model; pairs are (this for the solved side, that for the fixed side).
+
+    Parameters
+    ----------
+    rank : int
+        The number of factors k, without bias and padding.
+    implicit : bool
+        Whether all pairs count (Hu, Koren, Volinsky 2008) or the observed ones only.
+    confidence, alpha, w0
+        See ``mfspark.kernels.objective``.
+    reg_param, l1, bias : tuples
+        By side: the L2 weight, the L1 weight, whether the side has a bias.
+    exponent : float
+        nu of the count scaling.
+    solver, steps, size
+        A key of SOLVERS or "auto", the CG steps or the sweeps over coordinates, the subspace size.
+    nonnegative : bool
+        Factors >= 0.
+    dtype : str
+        "float32" or "float64".
+    """
+
+    rank: int
+    implicit: bool = False
+    confidence: str = "mllib"
+    alpha: float = 1.0
+    w0: float = 1.0
+    reg_param: tuple[float, float] = (0.1, 0.1)
+    l1: tuple[float, float] = (0.0, 0.0)
+    bias: tuple[bool, bool] = (False, False)
+    exponent: float = 1.0
+    solver: str = "auto"
+    steps: int = 3
+    size: int = 64
+    nonnegative: bool = False
+    dtype: str = "float32"
+
+    @property
+    def width(self) -> int:
+        """The number of columns in use: the factors, and one for the biases."""
+        return self.rank + any(self.bias)
+
+    @property
+    def padded(self) -> int:
+        """The number of columns of a side's array."""
+        return (self.width + PANEL - 1) // PANEL * PANEL
+
+    @property
+    def warm(self) -> bool:
+        """Whether a half step improves on the previous factors, instead of forgetting them."""
+        return self.method in WARM_SOLVERS
+
+    @property
+    def method(self) -> str:
+        """The solver in use: descent under constraints, or what "auto" stands for."""
+        if (self.nonnegative or any(self.l1)) and self.solver != "coordinate":
+            return "descent"
+        return "dual" if self.solver == "auto" else self.solver
+
+    def swapped(self) -> Settings:
+        """Return the same model seen from the other side."""
+        return replace(self, reg_param=self.reg_param[::-1], l1=self.l1[::-1], bias=self.bias[::-1])
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The fixed side, ready for a half step: F (n x padded), the targets' offset (n or 0), the base form (k x k)."""
+
+    F: NDArray[Any]
+    offset: NDArray[Any]
+    base: NDArray[Any]
+    intercept: float = 0.0
+
+
+def fix(side: NDArray[Any], settings: Settings, intercept: float = 0.0) -> Fixed:
+    """Prepare a side's array (n x padded) to be the fixed one; ``settings`` are those of the solved side.
+
+    A solved bias sees a constant factor 1, and the fixed side's biases are taken from the targets (the augmented
+    equations of a biased model). In the implicit case the base form is w0 F^T F, summed in fp64.
+    """
+    F, offset = np.ascontiguousarray(side), EMPTY.astype(side.dtype)
+    solved_bias, fixed_bias = settings.bias
+    if solved_bias or fixed_bias:
+        F = F.copy()
+        offset = F[:, settings.rank].copy() if fixed_bias else offset
+        F[:, settings.rank] = 1 if solved_bias else 0
+    base = np.zeros((settings.padded, settings.padded), side.dtype)
+    if settings.implicit and settings.w0:
+        base += settings.w0 * gramian(F)
+    return Fixed(F, offset, base.astype(side.dtype), intercept)
+
+
+def gramian(F: NDArray[Any]) -> NDArray[np.float64]:
+    """Return F^T F, products in F's precision over short stretches, their sum in fp64."""
+    total = np.zeros((F.shape[1], F.shape[1]))
+    for start in range(0, F.shape[0], 4096):
+        part = F[start : start + 4096]
+        total += part.T @ part
+    return total
+
+
+def expand(block: Block, part: slice, settings: Settings, intercept: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the kernel's ``a`` and ``y`` of a stretch of a block's ratings."""
+    number = np.dtype(settings.dtype)
+    coded = block.table.size > 0
+    ratings = (block.table if coded else block.values[part]).astype(number)
+    weights = block.weights[part].astype(number)
+    if settings.implicit:
+        a, y = (x.astype(number) for x in coefficients(settings.confidence, ratings, settings.alpha, settings.w0))
+        if coded:
+            a, y = a[block.values[part]], y[block.values[part]]
+        return (a * weights, y * weights) if weights.size else (a, y)
+    y = ratings - number.type(intercept)
+    return weights, (y[block.values[part]] if coded else y)
+
+
+def row_ridges(block: Block, settings: Settings, n_fixed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return each row's L2 and L1 weight; the count is MLlib's: implicit ratings count where r > 0, weights add up."""
+    counted: NDArray[Any] = np.diff(block.indptr).astype(np.float64)
+    ratings = block.table if block.table.size else block.values
+    if block.weights.size or (settings.implicit and (ratings <= 0).any()):
+        each = block.weights if block.weights.size else (ratings > 0)[block.values if block.table.size else ...]
+        rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
+        counted = np.bincount(rows, weights=each, minlength=block.rows)
+    extra = settings.w0 * n_fixed if settings.implicit and settings.confidence == "ials" else 0.0
+    return (
+        ridge(counted, settings.reg_param[0], settings.exponent, extra),
+        ridge(counted, settings.l1[0] / 2, settings.exponent, extra),
+    )
+
+
+def stretches(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut rows into stretches of about RATINGS_AT_ONCE ratings, so that their floats take little memory."""
+    rows = indptr.size - 1
+    if rows == 0:
+        return []
+    marks = np.arange(1, indptr[-1] // RATINGS_AT_ONCE + 1) * RATINGS_AT_ONCE
+    cuts = np.unique(np.concatenate([[0], np.searchsorted(indptr[:-1], marks), [rows]]))
+    return list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""SGD on one block: updates, the order of the ratings, negatives, steps."""

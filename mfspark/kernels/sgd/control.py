@@ -1,0 +1,132 @@
+"""An SGD fit's course: the step of each epoch, whether the epoch counts, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mfspark.kernels.schedules import ScheduleState, get_schedule
+from mfspark.kernels.sgd.cells import Recipe
+
+RISE_LIMIT = 1.1
+"""Loss over the previous epoch's above which an epoch counts as diverging; bold driver alone handles smaller rises."""
+
+
+@njit(cache=True, nogil=True)
+def _finite(values):  # type: ignore[no-untyped-def]
+    """Return whether no value is NaN or infinite: 0 * x is 0 for finite x only, and adds up without branches."""
+    total = np.float32(0.0)
+    for value in values:
+        total += np.float32(0.0) * value
+    return total == np.float32(0.0)
+
+
+def all_finite(*arrays: NDArray[np.float32] | None) -> bool:
+    """Return whether no array holds a NaN or an infinity.
+
+    Parameters
+    ----------
+    *arrays : float32 arrays or None
+        C-contiguous factors, biases, accumulators; None is skipped.
+    """
+    return all(bool(_finite(array.reshape(-1))) for array in arrays if array is not None)
+
+
+def loss_diverges(losses: Sequence[float], rise_limit: float = RISE_LIMIT) -> bool:
+    """Return whether the last epoch's loss is not finite, or higher than the one before by more than the limit.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        Training loss per epoch, oldest first.
+    rise_limit : float, default 1.1
+        Allowed ratio of the last loss to the one before (for losses above zero; a negative loss, possible for Poisson,
+        may rise by the same share of its size).
+    """
+    if not losses:
+        return False
+    last = losses[-1]
+    if not math.isfinite(last):
+        return True
+    if len(losses) < 2:
+        return False
+    before = losses[-2]
+    return last > before + (rise_limit - 1.0) * abs(before)
+
+
+MOST_REDONE = 10
+"""How often in a row an epoch is redone with half the step before the fit fails."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one pass over all cells found.
+
+    ``fit`` is the sum of the losses, each before its update, ``penalty`` the regularisation at the end.
+    """
+
+    fit: float
+    penalty: float
+    finite: bool
+
+    @property
+    def loss(self) -> float:
+        """The objective."""
+        return self.fit + self.penalty
+
+
+class Course:
+    """Decides by the losses alone, so that every task that sees the same losses decides the same.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Gives the schedule and when to stop.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch to run next, from 0.
+    step : float
+        Its step size.
+    done : bool
+        Whether the fit is over.
+    failed : bool
+        Whether it is over because no step size was small enough.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.epoch, self.redone = 0, 0
+        self.done, self.failed = recipe.epochs == 0, False
+        self._first, self._losses = recipe.step, list[float]()
+        self.step = self._next(recipe.step)
+
+    def keeps(self, found: Found) -> bool:
+        """Return whether an epoch counts, and move on; otherwise it must be redone with the new ``step``."""
+        if not found.finite or not math.isfinite(found.loss) or loss_diverges([*self._losses, found.loss]):
+            self.redone += 1
+            self.done = self.failed = self.redone > MOST_REDONE
+            self._first, self.step = self._first / 2, self.step / 2
+            return False
+        self.redone = 0
+        self._losses.append(found.loss)
+        self.epoch += 1
+        self.done = self.epoch >= self.recipe.epochs or self._settled()
+        self.step = self._next(self.step)
+        return True
+
+    def _next(self, before: float) -> float:
+        state = ScheduleState(before, tuple(self._losses), self.recipe.decay)
+        return get_schedule(self.recipe.schedule)(self._first, self.epoch, state)
+
+    def _settled(self) -> bool:
+        if self.recipe.tol <= 0 or len(self._losses) < 2:
+            return False
+        before, after = self._losses[-2:]
+        return before - after < self.recipe.tol * abs(before)

@@ -1,0 +1,99 @@
+"""What a fit leaves behind: ids, factors, biases and what is needed to predict and to fold in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mfspark.kernels.objective import Settings
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model's numbers; pairs are in the order user, item.
+
+    Parameters
+    ----------
+    settings : Settings
+        How it was fitted, seen from the user side.
+    ids : (pa.Array, pa.Array)
+        The ids in index order, in their original type.
+    sides : (array, array)
+        n x padded, column ``rank`` being the bias where that side has one.
+    intercept : float
+        Added to every score.
+    limits : (float, float)
+        The range to which predictions are clipped.
+    loss : str
+        The loss it was fitted with, a key of ``losses.LOSSES``: its response turns a score into a prediction.
+    folds : bool
+        Whether a row solves ALS's equations for ``settings``, so that new ids can be folded in.
+    """
+
+    settings: Settings
+    ids: tuple[pa.Array, pa.Array]
+    sides: tuple[Array, Array]
+    intercept: float = 0.0
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    loss: str = "squared"
+    folds: bool = True
+
+    @property
+    def rank(self) -> int:
+        """The number of factors."""
+        return self.settings.rank
+
+    def features(self, side: int) -> Array:
+        """Return one side's factors (n x rank), without biases."""
+        return self.sides[side][:, : self.rank]
+
+    def bias(self, side: int) -> Array | None:
+        """Return one side's biases (n,), or None where it has none."""
+        return self.sides[side][:, self.rank] if self.settings.bias[side] else None
+
+    def scoring(self) -> tuple[Array, Array]:
+        """Return both sides with the biases and the intercept folded in: score = left[u] . right[i].
+
+        The one place of the prediction formula: intercept + bias_u + bias_i + x_u . y_i.
+        """
+        arrays = []
+        for side in range(2):
+            n = len(self.sides[side])
+            columns = [self.features(side)]
+            if any(self.settings.bias) or self.intercept:
+                own = self.bias(side)
+                own = np.zeros(n, self.sides[side].dtype) if own is None else own
+                own = own + np.asarray(self.intercept if side == 0 else 0.0, own.dtype)
+                pair = (own, np.ones_like(own))
+                columns.append(np.column_stack(pair if side == 0 else pair[::-1]))
+            arrays.append(np.ascontiguousarray(np.column_stack(columns)))
+        return arrays[0], arrays[1]
+
+
+@dataclass(frozen=True)
+class SeenBlocks:
+    """The training pairs as blocks that stay on the workers with the model, for recommendations without them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The frame of blocks.
+    bounds : pair of int64 arrays
+        By side, the rows of its blocks.
+    sides : tuple of int
+        The sides the frame has.
+    release : callable
+        Lets the frame go.
+    """
+
+    frame: Any
+    bounds: tuple[Array, Array]
+    sides: tuple[int, ...]
+    release: Callable[[], None]

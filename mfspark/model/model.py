@@ -1,0 +1,241 @@
+"""The fitted model: predictions, recommendations, similar ids, fold-in, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.ml import Model
+from pyspark.ml.util import MLReadable, MLWritable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from mfspark.blocks.columns import Columns, id_type
+from mfspark.errors import DataError, ParameterError
+from mfspark.model import recommend as recommending
+from mfspark.model import tables as tabular
+from mfspark.model.factorization import Fitted, SeenBlocks
+from mfspark.model.fold_in import fold_in
+from mfspark.model.params import ModelParams
+from mfspark.model.persistence import ParamsReader, ParamsWriter
+from mfspark.model.predict import PairData, add_predictions, pair_data
+from mfspark.training.history import Iteration
+from mfspark.transport.persist import storage_level
+
+
+class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
+    """A fitted factorization, with the face of ``pyspark.ml.recommendation.ALSModel``.
+
+    Ids come out in the type in which they were given. ``coldStartStrategy``, ``predictionCol``, ``userCol``,
+    ``itemCol``, ``blockSize`` and ``filterSeen`` are copied from the estimator and can be set anew.
+    """
+
+    def __init__(self, fitted: Fitted | None = None) -> None:
+        super().__init__()
+        self._set_model_defaults()
+        self._fitted = fitted
+        self._history: list[Iteration] = []
+        self._kinds: tuple[T.DataType, T.DataType] = (T.LongType(), T.LongType())
+        self._seen: DataFrame | None = None
+        self._data: PairData | None = None
+        self._frames: dict[str, DataFrame] = {}
+        self._seen_blocks: SeenBlocks | None = None
+
+    @classmethod
+    def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> FactorizationModel:
+        model = cls(fitted)
+        model._resetUid(estimator.uid)
+        for parameter in model.params:
+            if estimator.hasParam(parameter.name) and estimator.isSet(parameter.name):
+                model._set(**{parameter.name: estimator.getOrDefault(parameter.name)})
+        model._history = history
+        names = [model.getOrDefault(name) for name in ("userCol", "itemCol")]
+        model._kinds = tuple(id_type(dataset.schema[name].dataType) for name in names)  # type: ignore[assignment]
+        if model.getOrDefault("filterSeen"):
+            model._seen = dataset.select(*names)
+        return model
+
+    @property
+    def fitted(self) -> Fitted:
+        """The model's numbers as arrays."""
+        if self._fitted is None:
+            raise ParameterError("this FactorizationModel is empty: get one from fit or load")
+        return self._fitted
+
+    @property
+    def rank(self) -> int:
+        """The number of factors."""
+        return self.fitted.rank
+
+    @property
+    def intercept(self) -> float:
+        """The constant part of every prediction."""
+        return self.fitted.intercept
+
+    @property
+    def singularValues(self) -> np.ndarray:
+        """The singular values (rank,), largest first, of a model fitted by TruncatedSVD.
+
+        Computed from the factors U sqrt(S) and V sqrt(S): the products of their columns' norms.
+        """
+        norms = [np.linalg.norm(self.fitted.features(side).astype(np.float64), axis=0) for side in range(2)]
+        return norms[0] * norms[1]
+
+    @property
+    def userFactors(self) -> DataFrame:
+        """Factors of the users: id, features array<float>."""
+        return self._factors("user_factors")
+
+    @property
+    def itemFactors(self) -> DataFrame:
+        """Factors of the items: id, features array<float>."""
+        return self._factors("item_factors")
+
+    def _factors(self, name: str) -> DataFrame:
+        if name not in self._frames:
+            frame = self._tables()[name].select("id", "features")
+            level = self.getOrDefault("finalStorageLevel") if self.isDefined("finalStorageLevel") else None
+            self._frames[name] = frame if level is None else frame.persist(storage_level(level))
+        return self._frames[name]
+
+    @property
+    def history(self) -> DataFrame:
+        """One row per iteration: iteration, loss, fit, regularisation, validationRMSE, seconds."""
+        return tabular.history_frame(SparkSession.active(), self._history)
+
+    def tables(self) -> dict[str, DataFrame]:
+        """Return everything that makes the model, as DataFrames by name; with ``parameters()`` it is complete."""
+        return self._tables()
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the model's parameters and constants, all JSON-able."""
+        return tabular.parameters(self.fitted, self._kinds)
+
+    @classmethod
+    def fromTables(cls, tables: dict[str, DataFrame], parameters: dict[str, Any]) -> FactorizationModel:
+        """Return the model whose ``tables()`` and ``parameters()`` these are."""
+        fitted, kinds = tabular.from_tables(tables, parameters)
+        model = cls(fitted)
+        model._kinds = kinds
+        model._history = tabular.history_lines(tables["history"])
+        return model
+
+    def _tables(self) -> dict[str, DataFrame]:
+        frames = tabular.to_tables(SparkSession.active(), self.fitted, self._kinds)
+        return frames | {"history": self.history}
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        columns = [self._id_column(dataset, side) for side in range(2)]
+        if self._data is None:
+            self._data = pair_data(self.fitted)
+        name = self.getOrDefault("predictionCol")
+        predicted = add_predictions(dataset, columns[0], columns[1], name, self._data)
+        if self.getOrDefault("coldStartStrategy") == "drop":
+            return predicted.where(~F.isnan(F.col(f"`{name}`")))
+        return predicted
+
+    def _id_column(self, dataset: DataFrame, side: int) -> Any:
+        name = self.getOrDefault(("userCol", "itemCol")[side])
+        if name not in dataset.columns:
+            raise DataError(f"column {name!r} is missing; the data has {', '.join(dataset.columns)}")
+        given, kept = dataset.schema[name].dataType, self._kinds[side]
+        if isinstance(given, T.StringType) != isinstance(kept, T.StringType):
+            raise DataError(
+                f"column {name!r} is {given.simpleString()}, but the model's ids are {kept.simpleString()}: cast it"
+            )
+        column = F.col(f"`{name}`")
+        if isinstance(given, T.StringType):
+            return column
+        # An id out of the kept type's range is unknown, not an overflow.
+        return F.expr(f"try_cast(`{name}` as {kept.simpleString()})") if id_type(given) == given else column
+
+    def recommendForAllUsers(self, numItems: int, seen: DataFrame | None = None) -> DataFrame:
+        """Return each user's best items: userCol, recommendations array<struct<itemCol, rating>>.
+
+        Parameters
+        ----------
+        numItems : int
+            How many; fewer where there are fewer candidates.
+        seen : DataFrame, optional
+            Pairs (userCol, itemCol) to leave out. With ``filterSeen`` the training data is the default.
+        """
+        return recommending.for_all(self, 0, numItems, seen)
+
+    def recommendForAllItems(self, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
+        """Return each item's best users: itemCol, recommendations array<struct<userCol, rating>>."""
+        return recommending.for_all(self, 1, numUsers, seen)
+
+    def recommendForUserSubset(self, dataset: DataFrame, numItems: int, seen: DataFrame | None = None) -> DataFrame:
+        """Return the best items of the distinct known users in a data set's userCol."""
+        return recommending.for_subset(self, 0, dataset, numItems, self._pairs_seen(seen))
+
+    def recommendForItemSubset(self, dataset: DataFrame, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
+        """Return the best users of the distinct known items in a data set's itemCol."""
+        return recommending.for_subset(self, 1, dataset, numUsers, self._pairs_seen(seen))
+
+    def similarItems(self, items: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
+        """Return the items most similar by the cosine of their factors: itemCol, recommendations.
+
+        Parameters
+        ----------
+        items : sequence of ids, optional
+            Whose neighbours; all items by default.
+        num : int, default 10
+            How many; an item is not its own neighbour.
+        """
+        return recommending.similar(self, 1, items, num)
+
+    def similarUsers(self, users: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
+        """Return the users most similar by the cosine of their factors: userCol, recommendations."""
+        return recommending.similar(self, 0, users, num)
+
+    def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
+        """Return factors for users from their ratings of known items: id, features (and bias).
+
+        Solves the same equations as the fit's last half step, so that a training user's ratings give back that user's
+        factors. Items must be known to the model.
+        """
+        return fold_in(self, 0, ratings, self._columns(ratingCol, weightCol))
+
+    def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
+        """Return factors for items from the ratings that known users gave them: id, features (and bias)."""
+        return fold_in(self, 1, ratings, self._columns(ratingCol, weightCol))
+
+    def _columns(self, rating: str, weight: str | None) -> Columns:
+        return Columns(self.getOrDefault("userCol"), self.getOrDefault("itemCol"), rating, weight)
+
+    def _pairs_seen(self, seen: DataFrame | None) -> DataFrame | None:
+        if seen is None and self.getOrDefault("filterSeen"):
+            if self._seen is None:
+                raise ParameterError("filterSeen needs the pairs to leave out: a loaded model takes them as seen=...")
+            seen = self._seen
+        return seen
+
+    def unpersist(self) -> FactorizationModel:
+        """Let go of the training pairs that ``filterSeen`` keeps on the workers; they are read again when needed."""
+        if self._seen_blocks is not None:
+            self._seen_blocks.release()
+            self._seen_blocks = None
+        return self
+
+    def write(self) -> ParamsWriter:
+        """Return a writer: ``model.write().overwrite().save(path)``."""
+        return ParamsWriter(self)
+
+    @classmethod
+    def read(cls) -> ParamsReader:
+        """Return a reader: ``FactorizationModel.load(path)``."""
+        return ParamsReader(cls)
+
+    def similarity_arrays(self, side: int) -> np.ndarray:
+        """Return one side's factors with rows of length 1 (n x rank); a zero row stays zero."""
+        features = self.fitted.features(side)
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        return features / np.where(norms == 0, 1, norms)
+
+    def ids(self, side: int) -> pa.Array:
+        """Return one side's ids in index order."""
+        return self.fitted.ids[side]

@@ -1,0 +1,85 @@
+"""Predictions of pairs and the best n of a side, on the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from mfspark.blocks.columns import whole
+from mfspark.kernels.losses import get_loss
+from mfspark.kernels.topk import pair_scores
+from mfspark.model.factorization import Fitted
+from mfspark.session import is_connect
+from mfspark.transport.carriers import carry
+
+PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float], str]
+
+
+def respond(scores: NDArray[Any], limits: tuple[float, float], loss: str) -> NDArray[Any]:
+    """Return predictions on the scale of the ratings: the loss's response, clipped."""
+    return np.clip(get_loss(loss).response(scores), *limits)
+
+
+def predict_pairs(users: pa.Array, items: pa.Array, data: PairData) -> NDArray[np.float32]:
+    """Return the predictions of pairs of ids, NaN where an id is null or unknown."""
+    ids, (left, right), limits, loss = data
+    rows, columns = (
+        pc.fill_null(pc.index_in(whole(given), value_set=known, skip_nulls=True), -1).to_numpy(zero_copy_only=False)
+        for given, known in zip((users, items), ids, strict=True)
+    )
+    out = np.empty(len(rows), left.dtype)
+    pair_scores(left, right, rows, columns, out)
+    return respond(out, limits, loss).astype(np.float32, copy=False)
+
+
+def pair_data(fitted: Fitted) -> PairData:
+    """Return what ``predict_pairs`` needs."""
+    return fitted.ids, fitted.scoring(), fitted.limits, fitted.loss
+
+
+def add_predictions(dataset: DataFrame, user: Column, item: Column, name: str, data: PairData) -> DataFrame:
+    """Return the data set with a float column of predictions; ``user`` and ``item`` have the types of the ids.
+
+    In a classic session only the two ids pass through Python, by a vectorised UDF; over Connect the rows travel in
+    large packets to the joined factors.
+    """
+    if not is_connect(dataset.sparkSession):
+        return dataset.withColumn(name, _pair_udf(dataset, data)(user, item))
+    kept = dataset.drop(name) if name in dataset.columns else dataset
+    ids = ("__user", "__item")
+    schema = T.StructType([*kept.schema.fields, T.StructField(name, T.FloatType())])
+
+    def score(batches: Iterator[pa.RecordBatch], carried: Any) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = pa.array(predict_pairs(batch.column(ids[0]), batch.column(ids[1]), carried))
+            columns = [*batch.columns[:-2], found]
+            yield pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names[:-2], name])
+
+    rows = kept.select("*", user.alias(ids[0]), item.alias(ids[1]))
+    return carry(rows, data, score, schema)[0]
+
+
+def _pair_udf(dataset: DataFrame, data: PairData) -> Callable[..., Column]:
+    sent = dataset.sparkSession.sparkContext.broadcast(data)
+    if hasattr(F, "arrow_udf"):
+
+        def score(users: pa.Array, items: pa.Array) -> pa.Array:
+            return pa.array(predict_pairs(users, items, sent.value))
+
+        return F.arrow_udf(score, T.FloatType())  # type: ignore[call-overload]
+
+    def score_series(users, items):  # type: ignore[no-untyped-def]
+        import pandas as pd
+
+        given = (pa.Array.from_pandas(users), pa.Array.from_pandas(items))
+        return pd.Series(predict_pairs(*given, sent.value))
+
+    return F.pandas_udf(score_series, T.FloatType())  # type: ignore[call-overload]

@@ -1,0 +1,1 @@
+"""The loops: transport brings the fixed side, kernels solve, history is kept."""

@@ -1,0 +1,234 @@
+"""Full-batch gradient descent on the frame of blocks: one pass over the blocks of users is one gradient.
+
+Every task computes dE/dX of its own users and its part of dE/dY; the driver adds the parts up, adds the regularisation
+and moves both sides. Nothing of the size users x items exists anywhere; what travels per step is both sides out, one
+side back once and the other once per block.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from mfspark.blocks.build import Layout
+from mfspark.blocks.map_blocks import joined, side_sums, summed, visit_blocks
+from mfspark.blocks.profile import Profile
+from mfspark.errors import TrainingError
+from mfspark.kernels.csr import Block
+from mfspark.kernels.gradient_descent import (
+    FIT,
+    HALVES,
+    SLOPE,
+    VALID_ROWS,
+    VALID_SQUARES,
+    WEIGHT,
+    Batch,
+    gradient_block,
+)
+from mfspark.kernels.losses import get_loss
+from mfspark.kernels.objective import Settings, ridge
+from mfspark.kernels.optimisers import Hyper, Optimiser, clip_by_norm, learning_rate
+from mfspark.kernels.schedules import ScheduleState
+from mfspark.training.als import Factors
+from mfspark.training.history import Iteration
+from mfspark.training.loop import Schedule
+
+_RESULTS = {"own": "binary", "other": "binary", "statistics": "array<double>"}
+_SIDE = 0  # the side whose blocks are passed over
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to descend.
+
+    Parameters
+    ----------
+    loss : str
+        A key of ``losses.LOSSES``.
+    optimiser : str
+        A key of ``optimisers.OPTIMISERS``.
+    rate, schedule, decay, every
+        The first learning rate, one of ``optimisers.RATE_SCHEDULES``, its decay per step, the length of its stairs.
+    clip_norm : float, optional
+        The largest norm of a gradient.
+    share, seed : float, int
+        The share of the ratings that a step looks at, and the seed of its hash.
+    intercept : bool
+        Whether alpha is learned; it is not regularised.
+    hyper : Hyper
+        The optimiser's constants.
+    """
+
+    loss: str = "squared"
+    optimiser: str = "adam"
+    rate: float = 0.05
+    schedule: str = "constant"
+    decay: float = 0.1
+    every: int = 10
+    clip_norm: float | None = None
+    share: float = 1.0
+    seed: int = 0
+    intercept: bool = False
+    hyper: Hyper = field(default_factory=Hyper)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What one pass found at a point: the objective's parts, its derivatives, the held-out errors."""
+
+    fit: float
+    regularisation: float
+    sides: list[NDArray[Any]]
+    intercept: float
+    validation_rmse: float | None
+
+    @property
+    def loss(self) -> float:
+        """The objective."""
+        return self.fit + self.regularisation
+
+
+def row_weights(blocks: DataFrame, layout: Layout, profile: Profile) -> list[NDArray[np.float64]]:
+    """Return the sum of the weights of every row's ratings, by side: the counts where ratings have no weights."""
+    if not layout.weighted:
+        return [side.counts.astype(np.float64) for side in profile.sides]
+    return side_sums(blocks, layout, (len(profile.sides[0]), len(profile.sides[1])), lambda block: block.weights)
+
+
+class Pass:
+    """The pass over the blocks that gives the gradient at a point.
+
+    Parameters
+    ----------
+    blocks, layout
+        The frame of blocks and how both sides are cut.
+    settings : Settings
+        The model, seen from the user side; its regularisation is ALS's: reg_param * (a row's weight) ** exponent
+        beside the *sum* of the losses; half of it for losses other than the squared one.
+    descent : Descent
+        The loss and the batches.
+    weights : pair of arrays
+        From ``row_weights``.
+    limits : (float, float)
+        The range to which predictions of held-out ratings are clipped.
+    carrier : str
+        How factors reach the workers.
+    """
+
+    def __init__(
+        self,
+        blocks: DataFrame,
+        layout: Layout,
+        settings: Settings,
+        descent: Descent,
+        weights: list[NDArray[np.float64]],
+        limits: tuple[float, float] = (-np.inf, np.inf),
+        carrier: str = "auto",
+    ) -> None:
+        self.blocks, self.carrier, self.settings, self.descent = blocks, carrier, settings, descent
+        self.layout, self.limits = layout, limits
+        self.ridges = [
+            ridge(weight, reg, settings.exponent) for weight, reg in zip(weights, settings.reg_param, strict=True)
+        ]
+        self.total = float(weights[_SIDE].sum())
+        self.half = HALVES.get(descent.loss, 1.0) / 2
+
+    def at(self, factors: Factors, step: int, last: bool = False) -> Gradient:
+        """Return the gradient at a point, of the ratings of a step's batch; of all, without derivatives, if last."""
+        sides, sums = self._collect(factors, step, last)
+        n, regularisation = sums[WEIGHT], 0.0
+        if not n > 0:
+            raise TrainingError("a step's batch has no ratings: raise miniBatchFraction")
+        for place, (array, own) in enumerate(zip(factors.sides, self.ridges, strict=True)):
+            regularisation += float(own @ np.einsum("ij,ij->i", array, array, dtype=np.float64))
+            if not last:
+                slope = sides[place] / n + (2 * self.half / self.total) * own[:, None] * array
+                sides[place] = slope.astype(array.dtype, copy=False)
+        regularisation *= self.half / self.total
+        rmse = float(np.sqrt(sums[VALID_SQUARES] / sums[VALID_ROWS])) if sums[VALID_ROWS] else None
+        return Gradient(float(sums[FIT] / n), regularisation, sides, float(sums[SLOPE] / n), rmse)
+
+    def _collect(self, factors: Factors, step: int, last: bool) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
+        settings, limits, loss = self.settings, self.limits, self.descent.loss
+        batch_of = Batch(1.0 if last else self.descent.share, ((self.descent.seed << 32) + step) % 2**64)
+
+        def derive(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, bytes, list[float]]:
+            (X, Y), intercept = data
+            dX, dY, statistics = gradient_block(
+                block, X[rows], Y, settings, get_loss(loss), intercept, batch_of, rows.start, limits, not last
+            )
+            return dX.tobytes(), dY.tobytes(), statistics.tolist()
+
+        here = (factors.sides[_SIDE], factors.sides[1 - _SIDE])
+        data = (here, factors.intercept)
+        found = visit_blocks(self.blocks, self.layout, _SIDE, data, derive, _RESULTS, self.carrier)
+        sums = np.sum([row["statistics"] for row in found], axis=0)
+        if last:
+            return [], sums
+        return [joined(found, "own", here[0]).astype(np.float64), summed(found, "other", here[1])], sums
+
+
+def descend(gradients: Pass, factors: Factors, schedule: Schedule) -> list[Iteration]:
+    """Descend from the given start, replacing ``factors``; one iteration is one step.
+
+    Each iteration's loss is that of the factors at its end: exact, or with mini-batches estimated on the next step's
+    batch (the last one is exact). Under the bold driver a step that raised the loss is undone, so that the loss never
+    rises.
+    """
+    descent, history = gradients.descent, list[Iteration]()
+    optimiser, state = Optimiser(descent.optimiser, descent.hyper), ScheduleState(descent.rate, (), descent.decay)
+    careful, began = descent.schedule == "bold_driver", time.perf_counter()
+    here = gradients.at(factors, 0, last=schedule.iterations == 0)
+    for step in range(schedule.iterations):
+        rate = learning_rate(descent.schedule, descent.rate, step, state, descent.every)
+        before = Factors([side.copy() for side in factors.sides] if careful else [], factors.intercept)
+        _move(gradients, factors, here, optimiser, rate)
+        there = gradients.at(factors, step + 1, last=step + 1 == schedule.iterations)
+        losses = (*(state.losses or (here.loss,)), there.loss)
+        if careful and not there.loss <= here.loss:
+            factors.sides, factors.intercept = before.sides, before.intercept
+            optimiser.states.clear()
+            losses = (here.loss, np.inf)  # the schedule halves the rate
+        elif not np.isfinite(there.loss):
+            raise TrainingError(f"the loss is {there.loss} after iteration {step + 1}: lower stepSize")
+        else:
+            here = there
+        state = ScheduleState(rate, losses, descent.decay)
+        seconds, began = time.perf_counter() - began, time.perf_counter()
+        line = Iteration(step + 1, here.loss, here.fit, here.regularisation, here.validation_rmse, seconds)
+        history.append(line)
+        if schedule.report is not None:
+            schedule.report(line, schedule.iterations)
+        if here is there and settled(history, schedule.tol):
+            break
+    return history
+
+
+def settled(history: list[Iteration], tol: float) -> bool:
+    """Return whether the last iteration lowered the loss by less than a share ``tol``; 0: never."""
+    if tol <= 0 or len(history) < 2:
+        return False
+    before, after = history[-2].loss, history[-1].loss
+    return before - after < tol * abs(before)
+
+
+def _move(gradients: Pass, factors: Factors, here: Gradient, optimiser: Optimiser, rate: float) -> None:
+    """Take one step: clip, step, project onto the non-negative numbers where asked."""
+    descent = gradients.descent
+    intercept = np.array([factors.intercept])
+    parameters, slopes = [*factors.sides], [side.copy() for side in here.sides]
+    if descent.intercept:
+        parameters.append(intercept)
+        slopes.append(np.array([here.intercept]))
+    if descent.clip_norm is not None:
+        clip_by_norm(slopes, descent.clip_norm)
+    optimiser.step(parameters, slopes, rate)
+    factors.intercept = float(intercept[0])
+    if gradients.settings.nonnegative:
+        for side in factors.sides:
+            np.maximum(side, 0, out=side)

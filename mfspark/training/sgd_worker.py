@@ -1,0 +1,217 @@
+"""One task of stratified SGD: the blocks of users that stay with it, and the blocks of items that come and go."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfspark.blocks.build import Layout
+from mfspark.errors import TrainingError
+from mfspark.kernels.csr import Block
+from mfspark.kernels.sgd.cells import (
+    Recipe,
+    Rows,
+    UserBlock,
+    empty_rows,
+    first_rows,
+    penalty,
+    strata,
+    visit_regularisation,
+)
+from mfspark.kernels.sgd.control import Course, Found, all_finite
+from mfspark.training.history import Iteration
+from mfspark.training.progress import reporter
+from mfspark.transport.barrier import Solo
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of a fit is told: the recipe, how both sides are cut, the number of tasks, a secret of theirs.
+
+    With ``verbose`` the first task writes a line an epoch on its stderr: the terminal in local mode, else a log.
+    """
+
+    recipe: Recipe
+    layout: Layout
+    tasks: int
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    verbose: bool = False
+
+    @property
+    def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Both sides' block bounds."""
+        return self.layout.bounds
+
+    @property
+    def blocks(self) -> int:
+        """The number d of blocks a side."""
+        return len(self.bounds[0]) - 1
+
+    @property
+    def twice(self) -> float:
+        """2 for the squared loss, whose history is in squared errors like ALS's, not half squared errors."""
+        return 2.0 if self.recipe.loss == "squared" else 1.0
+
+
+class Worker:
+    """One task: its blocks of users, and the blocks of items that are with it at the moment."""
+
+    def __init__(self, job: Job, users: list[UserBlock], gang: Solo) -> None:
+        self.job, self.recipe, self.gang = job, job.recipe, gang
+        self.owner: dict[int, int] = {}
+        for task, numbers in enumerate(gang.gather([user.number for user in users])):
+            self.owner |= dict.fromkeys(numbers, task)
+        missing = sorted(set(range(job.blocks)) - set(self.owner))
+        self.owner |= dict.fromkeys(missing, 0)
+        if gang.number == 0:
+            users = users + [_without_users(number, job) for number in missing]
+        self.users = sorted(users, key=lambda user: user.number)
+        self.counts, self.weight = self._item_weights()
+        self.regularisation = visit_regularisation(self.weight, self.counts, self.recipe.reg[1], self.recipe.exponent)
+        self.items: dict[int, Rows] = {}
+        self.rounds = 0
+
+    def train(self) -> list[Iteration]:
+        """Run the fit; return its history, the same in every task.
+
+        Raises
+        ------
+        TrainingError
+            The loss rises or is not finite however small the step is.
+        """
+        course, history, began = Course(self.recipe), list[Iteration](), time.perf_counter()
+        report = reporter(self.job.verbose and self.gang.number == 0)
+        self._start(strata(self.job.blocks, self.job.tasks, self.recipe, 0)[0])
+        while not course.done:
+            order = strata(self.job.blocks, self.job.tasks, self.recipe, course.epoch)
+            self._bring(order[0])
+            before = self._state()
+            found = self._pass(order, course)
+            if course.keeps(found):
+                valid = self._measure(course.epoch) if self.job.layout.held else None
+                seconds, began = time.perf_counter() - began, time.perf_counter()
+                parts = (self.job.twice * found.loss, self.job.twice * found.fit, self.job.twice * found.penalty)
+                history.append(Iteration(course.epoch, *parts, valid, seconds))
+                report(history[-1], self.recipe.epochs)
+            else:
+                self._restore(before)
+        if course.failed:
+            raise TrainingError(
+                f"epoch {course.epoch + 1} diverges even with step {course.step:.3g}: raise regParam, lower stepSize "
+                "or initStd, or look for extreme ratings or weights"
+            )
+        return history
+
+    def _item_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the visits of an epoch and the sum of weights, by item, over all tasks."""
+        n, own = int(self.job.bounds[1][-1]), [user.item_weights() for user in self.users]
+        summed = [np.sum([pair[place] for pair in own], axis=0) if own else np.zeros(n) for place in range(2)]
+        gathered = self.gang.gather(summed)
+        counts, weight = (np.sum([task[place] for task in gathered], axis=0) for place in range(2))
+        drawn = self.recipe.negatives * counts.sum() / n
+        return (counts + drawn, weight + drawn) if self.job.layout.weighted else (counts + drawn,) * 2
+
+    def _start(self, stratum: NDArray[np.int64]) -> None:
+        for user in self.users:
+            block = int(stratum[user.number])
+            self.items[block] = first_rows(int(self.job.bounds[1][block]), self._width(block), 1, self.recipe)
+
+    def _width(self, block: int) -> int:
+        return int(self.job.bounds[1][block + 1] - self.job.bounds[1][block])
+
+    def _pass(self, order: NDArray[np.int64], course: Course) -> Found:
+        """Run an epoch's strata."""
+        for user in self.users:
+            user.prepare(course.epoch)
+
+        def descend(user: UserBlock, block: int) -> float:
+            part = slice(self.job.bounds[1][block], self.job.bounds[1][block + 1])
+            regularisation = self.regularisation
+            own = regularisation[part] if isinstance(regularisation, np.ndarray) else regularisation
+            return user.descend(self.items[block], block, own, course.step, course.epoch)
+
+        fits = self._visit(order, descend)
+        reg, exponent = self.recipe.reg, self.recipe.exponent
+        penalties = {(0, user.number): penalty(user.rows, user.weight, reg[0], exponent) for user in self.users}
+        for block, rows in self.items.items():
+            part = slice(self.job.bounds[1][block], self.job.bounds[1][block + 1])
+            penalties[1, block] = penalty(rows, self.weight[part], reg[1], exponent)
+        held = [*self.items.values(), *(user.rows for user in self.users)]
+        finite = all(all_finite(*rows.arrays()) for rows in held)
+        parts = self.gang.gather((fits, penalties, finite))
+        return Found(_ordered_sum(part[0] for part in parts), _ordered_sum(part[1] for part in parts),
+                     all(part[2] for part in parts))  # fmt: skip
+
+    def _measure(self, epoch: int) -> float | None:
+        """Return the RMSE of the held-out ratings: item blocks go round once more, unchanged."""
+        order = strata(self.job.blocks, self.job.tasks, self.recipe, epoch)
+        self._bring(order[0])
+
+        def measure(user: UserBlock, block: int) -> tuple[float, int]:
+            return user.measure(self.items[block], block) if user.held else (0.0, 0)
+
+        parts = self.gang.gather(self._visit(order, measure))
+        squares = _ordered_sum({key: pair[0] for key, pair in part.items()} for part in parts)
+        number = sum(pair[1] for part in parts for pair in part.values())
+        return float(np.sqrt(squares / number)) if number else None
+
+    def _visit(self, order: NDArray[np.int64], act: Callable[[UserBlock, int], Any]) -> dict[tuple[int, int], Any]:
+        """Act on every cell, stratum by stratum; item blocks are sent on as soon as they are not needed any more."""
+        found = {}
+        self.rounds += 1
+        for stratum, then in zip(order, [*order[1:], None], strict=True):
+            for user in self.users:
+                block = int(stratum[user.number])
+                if block not in self.items:
+                    self._receive(block)
+                found[user.number, block] = act(user, block)
+                if then is not None:
+                    self._send(block, self.owner[int(np.flatnonzero(then == block)[0])])
+        return found
+
+    def _bring(self, stratum: NDArray[np.int64]) -> None:
+        """Bring every item block to the task that needs it first."""
+        self.rounds += 1
+        needed = {int(stratum[user.number]) for user in self.users}
+        for block in sorted(set(self.items) - needed):
+            self._send(block, self.owner[int(np.flatnonzero(stratum == block)[0])])
+        for block in sorted(needed - set(self.items)):
+            self._receive(block)
+
+    def _send(self, block: int, to: int) -> None:
+        if to != self.gang.number:
+            rows = self.items.pop(block)
+            self.gang.send(to, ("items", self.rounds, block), [array.tobytes() for array in rows.arrays()])
+
+    def _receive(self, block: int) -> None:
+        rows = empty_rows(self._width(block), 1, self.recipe)
+        for array, data in zip(rows.arrays(), self.gang.take(("items", self.rounds, block)), strict=True):
+            array[:] = np.frombuffer(data, np.float32).reshape(array.shape)
+        self.items[block] = rows
+
+    def _state(self) -> tuple[list[Rows], dict[int, Rows]]:
+        return [user.rows.copy() for user in self.users], {block: rows.copy() for block, rows in self.items.items()}
+
+    def _restore(self, state: tuple[list[Rows], dict[int, Rows]]) -> None:
+        for user, rows in zip(self.users, state[0], strict=True):
+            user.rows = rows
+        self.items = state[1]
+
+
+def _without_users(number: int, job: Job) -> UserBlock:
+    """Return a block that the frame lacks because it has no users: more blocks than users."""
+    none = np.empty(0, np.int32)
+    block = Block(np.zeros(1, np.int64), none, np.empty(0, np.float32))
+    return UserBlock(number, int(job.bounds[0][number]), block, job.bounds[1], job.recipe)
+
+
+def _ordered_sum(parts: Any) -> float:
+    """Add up numbers by their keys: floating sums depend on the order, and keys may be with any task."""
+    joined = {key: value for part in parts for key, value in part.items()}
+    return float(sum(joined[key] for key in sorted(joined)))

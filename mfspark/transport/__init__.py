@@ -1,0 +1,1 @@
+"""How arrays move in Spark, and nothing about factorization."""

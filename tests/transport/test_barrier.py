@@ -1,0 +1,134 @@
+"""Tasks that talk to each other, here as threads with a stand-in for Spark's barrier."""
+
+import hashlib
+import socket
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from types import SimpleNamespace
+
+import numpy as np
+import pyspark
+import pytest
+
+from mfspark.transport.barrier import Gang, Solo
+
+SECRET = b"only these tasks know"
+
+
+def ports_differ(ports):
+    assert len(set(ports)) == len(ports)
+
+
+class Stage:
+    """Stands in for BarrierTaskContext in every thread."""
+
+    def __init__(self, tasks, executors, before=ports_differ):
+        self.tasks, self.executors, self.told, self.local = tasks, executors, {}, threading.local()
+        self.barrier, self.before = threading.Barrier(tasks, timeout=20), before
+
+    def get(self):
+        return self
+
+    def partitionId(self):
+        return self.local.number
+
+    def getTaskInfos(self):
+        return [SimpleNamespace(address=f"127.0.0.1:{1234 + n % self.executors}") for n in range(self.tasks)]
+
+    def allGather(self, message):
+        self.told[self.local.number] = message
+        self.barrier.wait()
+        if self.local.number == 0:
+            self.before([int(self.told[n]) for n in range(self.tasks)])
+        return [self.told[n] for n in range(self.tasks)]
+
+
+def run_tasks(monkeypatch, tasks, work, executors=2, before=ports_differ):
+    stage = Stage(tasks, executors, before)
+    monkeypatch.setattr(pyspark, "BarrierTaskContext", stage)
+
+    def task(number):
+        stage.local.number = number
+        gang = Gang(SECRET)
+        found = work(gang)
+        gang.close()
+        return found
+
+    with ThreadPoolExecutor(tasks) as pool:
+        return list(pool.map(task, range(tasks), timeout=30))
+
+
+@pytest.mark.parametrize("executors", [1, 2])
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_gathered_values_are_in_the_order_of_the_tasks(monkeypatch, tasks, executors):
+    def work(gang):
+        return [gang.gather((gang.number, turn)) for turn in range(3)]
+
+    found = run_tasks(monkeypatch, tasks, work, executors)
+    assert found == [[[(n, turn) for n in range(tasks)] for turn in range(3)]] * tasks
+
+
+def test_everybody_sends_much_at_once_without_waiting_for_each_other(monkeypatch):
+    array = np.arange(2_000_000, dtype=np.float32)
+
+    def work(gang):
+        for to in range(3):
+            if to != gang.number:
+                gang.send(to, ("items", gang.number), array + gang.number)
+        gang.gather(None)
+        return [gang.take(("items", n))[1] for n in reversed(range(3)) if n != gang.number]
+
+    assert run_tasks(monkeypatch, 3, work) == [[3, 2], [3, 1], [2, 1]]
+
+
+def test_a_stranger_is_not_let_in(monkeypatch):
+    refused = []
+
+    def knock(ports):
+        def knocking():
+            try:
+                Client(("127.0.0.1", ports[0]), authkey=b"guessed")
+            except (AuthenticationError, OSError, EOFError) as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=knocking)
+        thread.start()
+        thread.join(0.2)
+
+    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), before=knock) == [[0, 1], [0, 1]]
+    assert len(refused) == 1
+
+
+def test_tasks_of_one_executor_start_anew_where_a_killed_attempt_left_its_socket(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for number in range(2):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(tmp_path / f"mfspark-{hashlib.sha256(SECRET).hexdigest()[:24]}-{number}"))
+    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), executors=1) == [[0, 1], [0, 1]]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_whose_peer_is_lost_fails_too(monkeypatch):
+    def work(gang):
+        if gang.number == 1:
+            for peer in gang._peers.values():
+                peer.close()
+            gang.close = lambda: None
+            return "lost"
+        gang.close = lambda: None
+        with pytest.raises((EOFError, OSError)):
+            gang.gather(None)
+        return "failed"
+
+    assert run_tasks(monkeypatch, 2, work) == ["failed", "lost"]
+
+
+def test_alone():
+    solo = Solo()
+    assert solo.gather(3) == [3] and (solo.number, solo.size) == (0, 1)
+    with pytest.raises(RuntimeError):
+        solo.send(1, "key", 3)
+    solo.close()
