@@ -33,7 +33,7 @@ ALLOWED = {
     "": {"errors", "session", "estimators", "model"},
     "jobs": {"pipeline"},
 }
-# Who may say "delta" besides the store: the session loads its JARs and its SQL extension, and the engine has a
+# Who may say "delta" besides the store: the session loads its JARs and its SQL extension, and transport has a
 # strategy of that name, which is handed the function that writes.
 DELTA_SPEAKERS = {"store", "session"}
 DELTA_STRATEGY = {"transport/persist.py": {"_delta", "delta", "materializer 'delta' needs a folder"}}

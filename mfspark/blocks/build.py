@@ -3,7 +3,7 @@
 Worked example: 3 users x 3 items with ratings (0,0) (0,2) (1,1) (2,0), two blocks a side. By user, block 0 holds
 rows 0..1 (indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0); by item, block 0 holds rows 0..1
 (indptr 0 2 3, indices 0 2 1) and block 1 row 2 (indptr 0 1, indices 0). Row b of the frame of blocks carries block b
-of both sides. (``tests/engine/test_fitting.py`` builds these very blocks.)
+of both sides. (``tests/training/test_als_training.py`` builds these very blocks.)
 
 Each input partition sorts its encoded ratings by block and sends a few large binary pieces, not rows: what is
 shuffled is nine to thirteen bytes a rating, twice. Pieces are put together in the order of the input, so that a fit is

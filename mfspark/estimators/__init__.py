@@ -1,1 +1,1 @@
-"""What a user imports: thin estimators that turn parameters into a call of the engine."""
+"""What a user imports: thin estimators that turn parameters into a call of training."""

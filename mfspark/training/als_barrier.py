@@ -3,7 +3,7 @@
 Task g holds block g of both sides and a copy of both sides' factors. In each half step it solves its own rows, and all
 tasks give each other what they solved. The driver starts one job and gets the factors at its end, so that a sweep costs
 no job, no plan and no trip through the driver; the price is that all tasks must run at once, and that a lost task
-starts the fit again. ``engine.fitting.alternate`` is the same loop with one job a half step; both call the same kernels
+starts the fit again. ``training.als.alternate`` is the same loop with one job a half step; both call the same kernels
 in the same order and give the same factors.
 """
 

@@ -99,7 +99,7 @@ def fit(blocks: DataFrame, job: Job) -> tuple[list[NDArray[np.float32]], list[It
     Parameters
     ----------
     blocks : DataFrame
-        From ``engine.blocks.build`` with side 0.
+        From ``blocks.build.build`` with side 0.
     job : Job
         How to train.
 
