@@ -133,19 +133,19 @@ class ALS(BlockEstimator, HasElasticNetParam):
         """Set both numbers of blocks."""
         return self.setParams(numUserBlocks=value, numItemBlocks=value)  # type: ignore[return-value]
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
-        super().check()
-        self.check_choice("confidence", CONFIDENCES)
-        self.check_choice("solver", SOLVER_NAMES)
-        self.check_choice("loop", LOOPS)
+        super()._check()
+        self._check_choice("confidence", CONFIDENCES)
+        self._check_choice("solver", SOLVER_NAMES)
+        self._check_choice("loop", LOOPS)
         implicit = self.getOrDefault("implicitPrefs")
         if implicit:
-            self.refuse(("userBias", "itemBias", "center", "clip"), "takes effect only with implicitPrefs=False")
+            self._refuse(("userBias", "itemBias", "center", "clip"), "takes effect only with implicitPrefs=False")
         else:
-            self.refuse(("alpha", "confidence", "unobservedWeight"), "takes effect only with implicitPrefs=True")
+            self._refuse(("alpha", "confidence", "unobservedWeight"), "takes effect only with implicitPrefs=True")
         linear = self.getOrDefault("confidence") == "linear" and self.getOrDefault("unobservedWeight") > 0
-        if linear and self.optional("weightCol"):  # alpha r - w0 may be negative, and a weight would multiply it
+        if linear and self._optional("weightCol"):  # alpha r - w0 may be negative, and a weight would multiply it
             raise ParameterError(
                 "weightCol takes effect with confidence 'linear' only if unobservedWeight is 0: "
                 "multiply the ratings instead"
@@ -161,12 +161,12 @@ class ALS(BlockEstimator, HasElasticNetParam):
             if self.getOrDefault(name) < 1:
                 raise ParameterError(f"{name} must be at least 1, not {self.getOrDefault(name)}")
             if self.getOrDefault("solver") != solver:
-                self.refuse((name,), f"takes effect only with solver {solver!r}")
+                self._refuse((name,), f"takes effect only with solver {solver!r}")
 
-    def settings(self, found: Profile | None = None) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Profile | None = None) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
         value = self.getOrDefault
-        share, both = value("elasticNetParam"), self.lambdas()
+        share, both = value("elasticNetParam"), self._lambdas()
         constrained = value("nonnegative") or share > 0
         steps = 1 if value("solver") == "coordinate" else 200 if constrained else value("cgSteps")
         return Settings(
@@ -197,11 +197,11 @@ class ALS(BlockEstimator, HasElasticNetParam):
         self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
         value = self.getOrDefault
-        factors = initial_factors(found, settings, value("seed"), value("initStd"), self.signed_start())
+        factors = initial_factors(found, settings, value("seed"), value("initStd"), self._signed_start())
         factors.intercept = found.mean if value("center") else 0.0
-        spark, schedule = blocks.sparkSession, self.schedule(found)
+        spark, schedule = blocks.sparkSession, self._schedule(found)
         if self._together(spark, layout.blocks, default_parallelism(spark)):
-            history = alternate_together(blocks, layout, factors, settings, schedule, wanted(self.optional("verbose")))
+            history = alternate_together(blocks, layout, factors, settings, schedule, wanted(self._optional("verbose")))
         else:
             history = alternate(blocks, layout, factors, settings, schedule, value("carrier"))
-        return self.fitted(found, settings, factors.sides, factors.intercept), history
+        return self._result(found, settings, factors.sides, factors.intercept), history

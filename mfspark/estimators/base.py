@@ -36,7 +36,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
 
     _sides: tuple[int, ...] = (0, 1)
 
-    def settings(self, found: Profile) -> Settings:
+    def _settings(self, found: Profile) -> Settings:
         """Return the parameters as the kernels take them, seen from the user side."""
         raise NotImplementedError
 
@@ -45,59 +45,59 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     ) -> tuple[Fitted, list[Iteration]]:
         raise NotImplementedError
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
-        super().check()
-        self.check_choice("materializer", ("auto", *MATERIALIZERS))
+        super()._check()
+        self._check_choice("materializer", ("auto", *MATERIALIZERS))
         for name in ("intermediateStorageLevel", "finalStorageLevel"):
             if self.isDefined(name):
                 storage_level(self.getOrDefault(name))
         if self.isDefined("intermediateStorageLevel") and self.getOrDefault("materializer") not in ("auto", "persist"):
             raise ParameterError("intermediateStorageLevel takes effect only with materializer 'persist' or 'auto'")
 
-    def refuse(self, names: tuple[str, ...], why: str) -> None:
+    def _refuse(self, names: tuple[str, ...], why: str) -> None:
         """Raise ParameterError where one of these parameters is set to something else than its default."""
         for name in names:
             parameter = self.getParam(name)
             if self.isSet(parameter) and self.getOrDefault(parameter) != self._defaultParamMap.get(parameter):
                 raise ParameterError(f"{name} {why}")
 
-    def lambdas(self) -> tuple[float, float]:
+    def _lambdas(self) -> tuple[float, float]:
         """Return lambda_U and lambda_V: regParam where they are not set."""
         both = self.getOrDefault("regParam")
-        user, item = (self.optional(name) for name in ("regParamUser", "regParamItem"))
+        user, item = (self._optional(name) for name in ("regParamUser", "regParamItem"))
         return both if user is None else user, both if item is None else item
 
-    def limits(self, found: Profile) -> tuple[float, float]:
+    def _limits(self, found: Profile) -> tuple[float, float]:
         """Return the range to which predictions are clipped."""
         return (found.low, found.high) if self.getOrDefault("clip") else (-np.inf, np.inf)
 
-    def schedule(self, found: Profile) -> Schedule:
+    def _schedule(self, found: Profile) -> Schedule:
         """Return how long to train, and what the history reports to."""
-        told = reporter(self.optional("verbose"))
-        return Schedule(self.getOrDefault("maxIter"), self.getOrDefault("tol"), self.limits(found), told)
+        told = reporter(self._optional("verbose"))
+        return Schedule(self.getOrDefault("maxIter"), self.getOrDefault("tol"), self._limits(found), told)
 
-    def fitted(
+    def _result(
         self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0, **more: Any
     ) -> Fitted:
         """Return what a fit came to; ``sides`` (n x columns in use, or padded) are padded to the settings' width."""
         padded = [_padded(side, settings) for side in sides]
         ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, (padded[0], padded[1]), intercept, self.limits(found), **more)
+        return Fitted(settings, ids, (padded[0], padded[1]), intercept, self._limits(found), **more)
 
-    def columns(self) -> Columns:
+    def _columns(self) -> Columns:
         """Return the names of the input columns."""
         names = ("userCol", "itemCol", "ratingCol", "weightCol", "validationIndicatorCol")
-        return Columns(*(self.optional(name) or ("" if name == "ratingCol" else None) for name in names))  # type: ignore[arg-type]
+        return Columns(*(self._optional(name) or ("" if name == "ratingCol" else None) for name in names))  # type: ignore[arg-type]
 
     def _fit(self, dataset: DataFrame) -> FactorizationModel:
-        self.check()
-        columns = self.columns()
-        with Workspace(self.materialiser()) as workspace:
+        self._check()
+        columns = self._columns()
+        with Workspace(self._materialiser()) as workspace:
             encoded = workspace.keep(encode(select(dataset, columns)))
             found = profile(encoded, columns, explicit=not self._implicit())
-            settings = self.settings(found)
-            wanted = (self.optional("numUserBlocks"), self.optional("numItemBlocks") if 1 in self._sides else 1)
+            settings = self._settings(found)
+            wanted = (self._optional("numUserBlocks"), self._optional("numItemBlocks") if 1 in self._sides else 1)
             slots = default_parallelism(dataset.sparkSession)
             together = self._together(dataset.sparkSession, max(number or 1 for number in wanted), slots)
             if together:  # every task holds one block of each side
@@ -126,9 +126,9 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     def _implicit(self) -> bool:
         return self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")
 
-    def materialiser(self) -> Materialiser:
+    def _materialiser(self) -> Materialiser:
         """Return how intermediate frames are kept, by the parameters."""
-        path = self.optional("workPath")
+        path = self._optional("workPath")
 
         def table(frame: DataFrame) -> DataFrame:
             address = f"{path}/mfspark-{uuid.uuid4().hex}"
@@ -136,7 +136,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             return tables.read(frame.sparkSession, address)
 
         return Materialiser(
-            self.getOrDefault("materializer"), self.optional("intermediateStorageLevel"), table if path else None
+            self.getOrDefault("materializer"), self._optional("intermediateStorageLevel"), table if path else None
         )
 
     def write(self) -> ParamsWriter:

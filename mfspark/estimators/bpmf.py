@@ -129,9 +129,9 @@ class BPMF(BlockEstimator, BPMFParams):
         self._setDefault(maxIter=60, burnIn=20, initStd=0.3, center=True)
         self.setParams(**params)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
-        super().check()
+        super()._check()
         value = self.getOrDefault
         if value("burnIn") < 0 or value("numSamples") < 1 or value("burnIn") + value("numSamples") > value("maxIter"):
             raise ParameterError(
@@ -141,7 +141,7 @@ class BPMF(BlockEstimator, BPMFParams):
         if not 0 < value("ratingPrecision") < float("inf"):
             raise ParameterError(f"ratingPrecision must be a finite number > 0, not {value('ratingPrecision')}")
 
-    def settings(self, found: Profile) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters of one sample as the kernels take them."""
         return Settings(rank=self.getOrDefault("rank"), dtype=self.getOrDefault("precision"))
 
@@ -156,6 +156,6 @@ class BPMF(BlockEstimator, BPMFParams):
         factors = initial_factors(found, settings, value("seed"), value("initStd"), signed=True)
         factors.intercept = found.mean
         chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
-        samples, history = sample(blocks, layout, factors, settings, chain, self.schedule(found), value("carrier"))
+        samples, history = sample(blocks, layout, factors, settings, chain, self._schedule(found), value("carrier"))
         joined = Settings(rank=settings.rank * chain.samples, dtype=settings.dtype)
-        return self.fitted(found, joined, [samples.joined(side) for side in range(2)], factors.intercept), history
+        return self._result(found, joined, [samples.joined(side) for side in range(2)], factors.intercept), history

@@ -119,18 +119,18 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         )  # fmt: skip
         self.setParams(**params)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
-        super().check()
+        super()._check()
         value = self.getOrDefault
-        self.check_choice("solver", OPTIMISERS)
-        self.check_choice("stepSchedule", RATE_SCHEDULES)
+        self._check_choice("solver", OPTIMISERS)
+        self._check_choice("stepSchedule", RATE_SCHEDULES)
         for name, low, high in (("stepSize", 0, np.inf), ("clipNorm", 0, np.inf), ("miniBatchFraction", 0, 1)):
-            given = self.optional(name)
+            given = self._optional(name)
             if given is not None and not (low < given <= high and np.isfinite(given)):
                 raise ParameterError(f"{name} must be > {low} and at most {high}, not {given}")
         for name in ("momentum", "squareDecay"):
-            given = self.optional(name)
+            given = self._optional(name)
             if given is not None and not 0 <= given < 1:
                 raise ParameterError(f"{name} must be at least 0 and below 1, not {given}")
         if value("miniBatchFraction") < 1 and (value("tol") > 0 or value("stepSchedule") == "bold_driver"):
@@ -140,19 +140,19 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
     def _check_effect(self) -> None:
         value = self.getOrDefault
         if value("solver") not in ("momentum", "adam"):
-            self.refuse(("momentum",), "takes effect only with solver 'momentum' or 'adam'")
+            self._refuse(("momentum",), "takes effect only with solver 'momentum' or 'adam'")
         if value("solver") not in ("rmsprop", "adam"):
-            self.refuse(("squareDecay",), "takes effect only with solver 'rmsprop' or 'adam'")
+            self._refuse(("squareDecay",), "takes effect only with solver 'rmsprop' or 'adam'")
         if value("stepSchedule") not in ("inverse", "exponential", "step"):
-            self.refuse(("decay",), "takes effect only with stepSchedule 'inverse', 'exponential' or 'step'")
+            self._refuse(("decay",), "takes effect only with stepSchedule 'inverse', 'exponential' or 'step'")
         if value("stepSchedule") != "step":
-            self.refuse(("stepInterval",), "takes effect only with stepSchedule 'step'")
+            self._refuse(("stepInterval",), "takes effect only with stepSchedule 'step'")
 
-    def settings(self, found: Profile) -> Settings:
+    def _settings(self, found: Profile) -> Settings:
         """Return the parameters as the kernels take them: lambda in ALS's units, beside the sum of the losses."""
         value = self.getOrDefault
         scale = found.weight ** (1 - value("regExponent"))
-        user, item = self.lambdas()
+        user, item = self._lambdas()
         return Settings(
             rank=value("rank"),
             reg_param=(user * scale, item * scale),
@@ -162,7 +162,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
             dtype=value("precision"),
         )
 
-    def descent(self) -> Descent:
+    def _descent(self) -> Descent:
         """Return how to descend."""
         value = self.getOrDefault
         return Descent(
@@ -172,22 +172,22 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
             schedule=value("stepSchedule"),
             decay=value("decay"),
             every=value("stepInterval"),
-            clip_norm=self.optional("clipNorm"),
+            clip_norm=self._optional("clipNorm"),
             share=value("miniBatchFraction"),
             seed=value("seed"),
             intercept=value("center"),
-            hyper=Hyper(value("momentum"), self.optional("squareDecay")),
+            hyper=Hyper(value("momentum"), self._optional("squareDecay")),
         )
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
-        value, loss, schedule = self.getOrDefault, self.chosen_loss(), self.schedule(found)
-        self.check_ratings(found)
-        start = (value("seed"), value("initStd"), self.signed_start(loss.name))
+        value, loss, schedule = self.getOrDefault, self._chosen_loss(), self._schedule(found)
+        self._check_ratings(found)
+        start = (value("seed"), value("initStd"), self._signed_start(loss.name))
         factors = initial_factors(found, settings, *start)
         factors.intercept = loss.link(found.mean) if value("center") else 0.0
         weights = row_weights(blocks, layout, found)
-        gradients = Pass(blocks, layout, settings, self.descent(), weights, schedule.limits, value("carrier"))
+        gradients = Pass(blocks, layout, settings, self._descent(), weights, schedule.limits, value("carrier"))
         history = descend(gradients, factors, schedule)
-        return self.fitted(found, settings, factors.sides, factors.intercept, loss=loss.name), history
+        return self._result(found, settings, factors.sides, factors.intercept, loss=loss.name), history

@@ -20,23 +20,23 @@ class LossEstimator(BlockEstimator):
     _sides = (0,)
     _init_modes = ("auto", "normal", "positive")
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
-        super().check()
-        self.check_choice("loss", LOSSES)
+        super()._check()
+        self._check_choice("loss", LOSSES)
         name, nonnegative = self.getOrDefault("loss"), self.getOrDefault("nonnegative")
         if name == "poisson_identity" and not nonnegative:
             raise ParameterError("loss 'poisson_identity' needs nonnegative=True: its mean is the score itself")
         if name in ("logistic", "poisson") and nonnegative:
             raise ParameterError(f"nonnegative is for the losses squared and poisson_identity, not {name!r}")
 
-    def chosen_loss(self) -> Loss:
+    def _chosen_loss(self) -> Loss:
         """Return the loss."""
         return LOSSES[self.getOrDefault("loss")]
 
-    def check_ratings(self, found: Profile) -> None:
+    def _check_ratings(self, found: Profile) -> None:
         """Raise DataError for ratings that the loss is not defined for."""
-        loss = self.chosen_loss()
+        loss = self._chosen_loss()
         seen = np.array([found.low, found.high]) if found.values is None else found.values
         wrong = seen[~loss.accepts(seen)]
         if wrong.size or (loss.name == "logistic" and found.values is None):

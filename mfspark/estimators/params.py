@@ -79,25 +79,25 @@ class FactorizationParams(
             precision="float32", carrier="auto", materializer="auto", checkpointInterval=10,
         )  # fmt: skip
 
-    def optional(self, name: str) -> Any:
+    def _optional(self, name: str) -> Any:
         """Return a parameter's value, or None where it has neither a value nor a default."""
         parameter = self.getParam(name)
         return self.getOrDefault(parameter) if self.isDefined(parameter) else None
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
         self._check_support()
         for name, least in (("rank", 1), ("maxIter", 0), ("blockSize", 1), ("numUserBlocks", 1), ("numItemBlocks", 1)):
-            value = self.optional(name)
+            value = self._optional(name)
             if value is not None and value < least:
                 raise ParameterError(f"{name} must be at least {least}, not {value}")
         for name in ("regParam", "regParamUser", "regParamItem", "tol", "regExponent"):
-            value = self.optional(name)
+            value = self._optional(name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
-        self.check_choice("coldStartStrategy", COLD_START)
-        self.check_choice("initMode", self._init_modes)
-        self.check_choice("precision", ("float32", "float64"))
+        self._check_choice("coldStartStrategy", COLD_START)
+        self._check_choice("initMode", self._init_modes)
+        self._check_choice("precision", ("float32", "float64"))
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):
             raise ParameterError("nonnegative cannot be combined with userBias, itemBias or center: choose one")
         if self.getOrDefault("nonnegative") and self.isSet("initMode") and self.getOrDefault("initMode") == "normal":
@@ -121,15 +121,15 @@ class FactorizationParams(
                     f"{supporters(parameter.name)}"
                 )
 
-    def signed_start(self, loss: str = "squared") -> bool:
+    def _signed_start(self, loss: str = "squared") -> bool:
         """Return whether the start may be negative; with initMode 'auto' unless uncentred ratings are fitted."""
         if self.getOrDefault("nonnegative"):
             return False
         mode = self.getOrDefault("initMode")
         return mode == "normal" or (mode == "auto" and (self.getOrDefault("center") or loss != "squared"))
 
-    def check_choice(self, name: str, allowed: Any) -> None:
+    def _check_choice(self, name: str, allowed: Any) -> None:
         """Raise ParameterError unless a parameter's value is one of those allowed."""
-        value = self.optional(name)
+        value = self._optional(name)
         if value is not None and value not in allowed:
             raise ParameterError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

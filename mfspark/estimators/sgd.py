@@ -123,18 +123,18 @@ class SGD(LossEstimator, HasStepSize):
         )  # fmt: skip
         self.setParams(**params)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
-        super().check()
+        super()._check()
         value = self.getOrDefault
-        self.check_choice("stepSchedule", STEP_SCHEDULES)
+        self._check_choice("stepSchedule", STEP_SCHEDULES)
         if not 0 < value("stepSize") < np.inf:
             raise ParameterError(f"stepSize must be a finite number > 0, not {value('stepSize')}")
         if not 0 <= value("decay") < np.inf:
             raise ParameterError(f"decay must be a finite number >= 0, not {value('decay')}")
         if value("numNegatives") < 1:
             raise ParameterError(f"numNegatives must be at least 1, not {value('numNegatives')}")
-        users, items = (self.optional(name) for name in ("numUserBlocks", "numItemBlocks"))
+        users, items = (self._optional(name) for name in ("numUserBlocks", "numItemBlocks"))
         if items is not None and items != users:
             raise ParameterError(f"numItemBlocks must be numUserBlocks ({users}) or left out, not {items}")
         self._check_effect()
@@ -142,33 +142,33 @@ class SGD(LossEstimator, HasStepSize):
     def _check_effect(self) -> None:
         value = self.getOrDefault
         if value("stepSchedule") not in ("inverse", "exponential"):
-            self.refuse(("decay",), "takes effect only with stepSchedule 'inverse' or 'exponential'")
+            self._refuse(("decay",), "takes effect only with stepSchedule 'inverse' or 'exponential'")
         if not value("implicitPrefs"):
-            self.refuse(("numNegatives",), "takes effect only with implicitPrefs=True")
+            self._refuse(("numNegatives",), "takes effect only with implicitPrefs=True")
         elif value("clip"):
             raise ParameterError("clip takes effect only with implicitPrefs=False")
 
-    def settings(self, found: Profile) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters that the model keeps, seen from the user side."""
         value = self.getOrDefault
         return Settings(
             rank=value("rank"),
-            reg_param=self.lambdas(),
+            reg_param=self._lambdas(),
             bias=(value("userBias"), value("itemBias")),
             exponent=value("regExponent"),
             nonnegative=value("nonnegative"),
         )
 
-    def recipe(self, found: Profile) -> Recipe:
+    def _recipe(self, found: Profile) -> Recipe:
         """Return what is minimised and how, as the kernels take it."""
-        value, loss = self.getOrDefault, self.chosen_loss()
+        value, loss = self.getOrDefault, self._chosen_loss()
         negatives = value("numNegatives") if value("implicitPrefs") else 0
         preferred = found.mean if loss.name in COUNT_LOSSES or not negatives else 1.0
         return Recipe(
             rank=value("rank"),
             loss=loss.name,
             bias=(value("userBias"), value("itemBias")),
-            reg=self.lambdas(),
+            reg=self._lambdas(),
             exponent=value("regExponent"),
             nonnegative=value("nonnegative"),
             mean=loss.link(preferred / (1 + negatives)) if value("center") else 0.0,
@@ -180,23 +180,23 @@ class SGD(LossEstimator, HasStepSize):
             implicit=value("implicitPrefs"),
             negatives=negatives,
             std=value("initStd"),
-            signed=self.signed_start(loss.name),
+            signed=self._signed_start(loss.name),
             seed=value("seed"),
-            limits=self.limits(found),
+            limits=self._limits(found),
         )
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
-        self.check_ratings(found)
-        recipe, users = self.recipe(found), layout.bounds[0]
+        self._check_ratings(found)
+        recipe, users = self._recipe(found), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
         tasks = task_count(len(users) - 1, default_parallelism(blocks.sparkSession))
-        told = progress.wanted(self.optional("verbose"))
+        told = progress.wanted(self._optional("verbose"))
         sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, verbose=told))
-        return self.fitted(found, settings, sides, recipe.mean, loss=recipe.loss), history
+        return self._result(found, settings, sides, recipe.mean, loss=recipe.loss), history
 
-    def check_ratings(self, found: Profile) -> None:
+    def _check_ratings(self, found: Profile) -> None:
         """Raise DataError for ratings that the loss is not defined for; implicit ones become labels 0 and 1."""
         if not self.getOrDefault("implicitPrefs") or self.getOrDefault("loss") in COUNT_LOSSES:
-            super().check_ratings(found)
+            super()._check_ratings(found)

@@ -90,9 +90,9 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         )  # fmt: skip
         self.setParams(**params)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
-        super().check()
+        super()._check()
         for name in ("regParamImplicit", "regParamBias", "stepDecay", "initStd"):
             value = self.getOrDefault(name)
             if not 0 <= value < float("inf"):
@@ -100,9 +100,9 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         if not 0 < self.getOrDefault("stepSize") < float("inf"):
             raise ParameterError(f"stepSize must be a finite number > 0, not {self.getOrDefault('stepSize')}")
 
-    def settings(self, found: Profile) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
-        return Settings(rank=self.getOrDefault("rank"), reg_param=self.lambdas(), bias=(True, True))
+        return Settings(rank=self.getOrDefault("rank"), reg_param=self._lambdas(), bias=(True, True))
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
@@ -112,5 +112,5 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         state = start(sizes, settings.rank, found.mean, value("seed"), value("initStd"))
         lambdas = (*settings.reg_param, value("regParamImplicit"), value("regParamBias"))
         descent = Descent(value("stepSize"), value("stepDecay"), lambdas, value("seed"))
-        history = train(blocks, layout, state, descent, self.schedule(found), value("carrier"))
-        return self.fitted(found, settings, (state.users, state.items), state.mean), history
+        history = train(blocks, layout, state, descent, self._schedule(found), value("carrier"))
+        return self._result(found, settings, (state.users, state.items), state.mean), history

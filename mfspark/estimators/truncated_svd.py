@@ -87,15 +87,15 @@ class TruncatedSVD(BlockEstimator):
         self._setDefault(imputation="zero", oversampling=10, tol=1e-8)
         self.setParams(**params)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
-        super().check()
-        self.check_choice("imputation", IMPUTATIONS)
+        super()._check()
+        self._check_choice("imputation", IMPUTATIONS)
         for name, least in (("maxIter", 1), ("oversampling", 0)):
             if self.getOrDefault(name) < least:
                 raise ParameterError(f"{name} must be at least {least}, not {self.getOrDefault(name)}")
 
-    def settings(self, found: Profile) -> Settings:
+    def _settings(self, found: Profile) -> Settings:
         """Return the parameters as the kernels take them."""
         rank, least = self.getOrDefault("rank"), min(len(side) for side in found.sides)
         if rank > least:
@@ -111,7 +111,7 @@ class TruncatedSVD(BlockEstimator):
         behind = background(blocks, layout, found, value("imputation"))
         result, history = self._iterate(Matrix(blocks, layout, shape, behind, value("carrier")), settings.rank)
         sides = [vectors * np.sqrt(result.s) for vectors in (result.U, result.V)]
-        fitted = self.fitted(found, settings, sides, folds=False)
+        fitted = self._result(found, settings, sides, folds=False)
         if found.held_out:
             weights = [side.counts.astype(np.float64) for side in found.sides]
             measure = Pass(blocks, layout, settings, Descent(), weights, fitted.limits, value("carrier"))
@@ -122,7 +122,7 @@ class TruncatedSVD(BlockEstimator):
     def _iterate(self, matrix: Matrix, rank: int) -> tuple[Decomposition, list[Iteration]]:
         """Iterate until the captured squares settle; line t of the history is what t multiplications by A^T A give."""
         value = self.getOrDefault
-        report, began, history = reporter(self.optional("verbose")), time.perf_counter(), list[Iteration]()
+        report, began, history = reporter(self._optional("verbose")), time.perf_counter(), list[Iteration]()
         width = min(rank + value("oversampling"), *matrix.shape)
         Q, before, square = improve(matrix, start(matrix.shape[1], width, value("seed")), rank)
 

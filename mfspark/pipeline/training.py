@@ -65,7 +65,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     TrainingError
         Training diverged.
     """
-    estimator_of(config).check()
+    estimator_of(config)._check()
     record, marks = training_record(spark, config), [time.perf_counter()]
     with keeping() as keep:
         direct = "path" in record

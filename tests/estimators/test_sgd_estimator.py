@@ -52,7 +52,7 @@ BAD_PARAMETERS = [
 @pytest.mark.parametrize("values,message", BAD_PARAMETERS, ids=[str(values) for values, _ in BAD_PARAMETERS])
 def test_parameters_that_cannot_take_effect(values, message):
     with pytest.raises(ParameterError, match=message):
-        SGD(**values).check()
+        SGD(**values)._check()
 
 
 def test_validation_rmse_is_that_of_the_model(spark):
