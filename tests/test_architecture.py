@@ -24,7 +24,7 @@ ALLOWED = {
     "blocks": {"transport", "kernels"},
     "training": {"blocks", "transport", "kernels"},
     "model": {"training", "blocks", "transport", "kernels"},
-    "data": set(),
+    "data": {"kernels"},
     "store": set(),
     "evaluation": set(),
     "report": set(),

@@ -16,9 +16,9 @@ import pyspark.sql.functions as F
 from pyspark.sql import DataFrame, SparkSession
 from scipy.special import ndtr
 
-from mfspark.data import synthetic_kernel as kernel
 from mfspark.data.source import Source
 from mfspark.errors import ParameterError
+from mfspark.kernels import synthetic as kernel
 from mfspark.session import default_parallelism
 
 NETFLIX_USERS, NETFLIX_ITEMS, NETFLIX_RATINGS = 480_189, 17_770, 100_480_507

@@ -7,15 +7,15 @@ operations serve vectors and matrices. Only the upper triangle of A is read.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from mfspark.kernels.compile import jit
 from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows
 
 OK = -1
 """What ``cholesky`` returns when every pivot was positive."""
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def cholesky(A, work, floor):  # type: ignore[no-untyped-def]
     """Replace the upper triangle of A by U with A = U^T U (blocked, right-looking).
 
@@ -52,7 +52,7 @@ def cholesky(A, work, floor):  # type: ignore[no-untyped-def]
     return OK
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def solve_triangular(U, x):  # type: ignore[no-untyped-def]
     """Replace x (1 x k) by the solution of U^T U x = x, for U from ``cholesky``."""
     k = U.shape[0]
@@ -66,7 +66,7 @@ def solve_triangular(U, x):  # type: ignore[no-untyped-def]
         x[0, t] = (y - dot_rows(x, 0, U, t, t - t % PANEL)) / U[t, t]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def mirror(A):  # type: ignore[no-untyped-def]
     """Copy the upper triangle of A onto the lower one."""
     for i in range(A.shape[0]):
@@ -74,7 +74,7 @@ def mirror(A):  # type: ignore[no-untyped-def]
             A[i, j] = A[j, i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def coordinate_descent(A, b, x, l1, nonnegative, sweeps, tol):  # type: ignore[no-untyped-def]
     """Minimise x^T A x / 2 - b^T x + l1 |x|_1, with x >= 0 where asked, one coordinate at a time.
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mfspark.kernels.compile import jit
 
 EMPTY = np.empty(0, np.float32)
 
@@ -34,7 +35,7 @@ class Block:
         return self.indptr.size - 1
 
 
-@njit(nogil=True, cache=True, boundscheck=False)
+@jit
 def _counting_order(keys, starts, order):  # type: ignore[no-untyped-def]
     for t in range(keys.size):
         place = starts[keys[t]]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mfspark.kernels.compile import jit
 from mfspark.kernels.csr import Block
 from mfspark.kernels.losses import Loss
 from mfspark.kernels.objective import Settings, expand, stretches
@@ -39,7 +39,7 @@ class Batch:
     key: int = 0
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _drawn(indptr, indices, first_row, key, bound, keep):  # type: ignore[no-untyped-def]
     """Set keep[t] where the hash of (key, row, column) is below the bound."""
     for r in range(indptr.size - 1):
@@ -48,7 +48,7 @@ def _drawn(indptr, indices, first_row, key, bound, keep):  # type: ignore[no-unt
             keep[t] = (mix(own, np.uint64(indices[t])) >> np.uint64(32)) < bound
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def _scores(indptr, indices, X, bias_x, Y, bias_y, out):  # type: ignore[no-untyped-def]
     """Set out[t] = x_r . y_i + b_r + b_i for every rating."""
     for r in range(indptr.size - 1):
@@ -56,7 +56,7 @@ def _scores(indptr, indices, X, bias_x, Y, bias_y, out):  # type: ignore[no-unty
             out[t] = dot_rows(X, r, Y, indices[t], 0) + bias_x[r] + bias_y[indices[t]]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def _add_products(indptr, indices, slopes, X, Y, dX, dbias_x, dY, dbias_y):  # type: ignore[no-untyped-def]
     """Add D Y to dX and D^T X to dY, and the sums of D's rows and columns to the biases' gradients."""
     for r in range(indptr.size - 1):

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfspark.errors import ParameterError
+from mfspark.kernels.compile import inlined
 
 Array = NDArray[np.floating]
 
@@ -27,75 +27,75 @@ MIN_MEAN = np.float32(1e-2)
 """Score below which the Poisson loss with identity link goes on along its tangent, so it is finite at zero factors."""
 
 
-@njit(inline="always")
+@inlined
 def squared_value(score, rating):  # type: ignore[no-untyped-def]
     """Half the squared error: Gaussian likelihood of unit variance."""
     return HALF * (score - rating) * (score - rating)
 
 
-@njit(inline="always")
+@inlined
 def squared_derivative(score, rating):  # type: ignore[no-untyped-def]
     """Score minus rating."""
     return score - rating
 
 
-@njit(inline="always")
+@inlined
 def squared_response(score):  # type: ignore[no-untyped-def]
     """Return the score itself."""
     return score
 
 
-@njit(inline="always")
+@inlined
 def logistic_value(score, rating):  # type: ignore[no-untyped-def]
     """log(1 + exp(score)) - rating * score for a label in {0, 1}: Bernoulli likelihood, computed without overflow."""
     return HALF * (score + np.abs(score)) + np.log(ONE + np.exp(-np.abs(score))) - rating * score
 
 
-@njit(inline="always")
+@inlined
 def logistic_response(score):  # type: ignore[no-untyped-def]
     """Probability of the label 1: 1 / (1 + exp(-score)), computed without overflow."""
     return HALF + np.copysign(ONE / (ONE + np.exp(-np.abs(score))) - HALF, score)
 
 
-@njit(inline="always")
+@inlined
 def logistic_derivative(score, rating):  # type: ignore[no-untyped-def]
     """Probability minus label."""
     return HALF + np.copysign(ONE / (ONE + np.exp(-np.abs(score))) - HALF, score) - rating
 
 
-@njit(inline="always")
+@inlined
 def poisson_value(score, rating):  # type: ignore[no-untyped-def]
     """exp(score) - rating * score for a count; linear above `MAX_LOG_MEAN`."""
     capped = np.minimum(score, MAX_LOG_MEAN)
     return np.exp(capped) * (ONE + (score - capped)) - rating * score
 
 
-@njit(inline="always")
+@inlined
 def poisson_derivative(score, rating):  # type: ignore[no-untyped-def]
     """Mean minus count."""
     return np.exp(np.minimum(score, MAX_LOG_MEAN)) - rating
 
 
-@njit(inline="always")
+@inlined
 def poisson_response(score):  # type: ignore[no-untyped-def]
     """Mean of the count: exp(score), constant above `MAX_LOG_MEAN`."""
     return np.exp(np.minimum(score, MAX_LOG_MEAN))
 
 
-@njit(inline="always")
+@inlined
 def poisson_identity_value(score, rating):  # type: ignore[no-untyped-def]
     """Score - rating * log(score) for a count; linear below `MIN_MEAN`. Meant for non-negative factors."""
     mean = np.maximum(score, MIN_MEAN)
     return mean - rating * np.log(mean) + (score - mean) * (ONE - rating / mean)
 
 
-@njit(inline="always")
+@inlined
 def poisson_identity_derivative(score, rating):  # type: ignore[no-untyped-def]
     """1 - count / mean."""
     return ONE - rating / np.maximum(score, MIN_MEAN)
 
 
-@njit(inline="always")
+@inlined
 def poisson_identity_response(score):  # type: ignore[no-untyped-def]
     """Mean of the count: the score, never below `MIN_MEAN`."""
     return np.maximum(score, MIN_MEAN)

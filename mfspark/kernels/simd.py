@@ -14,9 +14,11 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from mfspark.kernels.compile import jit
 
 PANEL = 16
 """Factor rows are padded with zeros to a multiple of this many numbers."""
@@ -193,7 +195,7 @@ _tile_4x4, _tile_8x3, _tile_8x2, _tile_4x2, _tile_8x1 = _tile(4, 4), _tile(8, 3)
 
 if TILE_VECTORS == 4:
 
-    @njit(nogil=True, cache=True, inline="never")
+    @jit
     def add_outer(A, B, n, start, C):  # type: ignore[no-untyped-def]
         """Add ``A[:n, i]^T B[:n, j]`` to ``C[i, j]`` for all i, j >= start on or above the diagonal blocks."""
         k, width = C.shape[0], lanes(C)
@@ -220,7 +222,7 @@ if TILE_VECTORS == 4:
 
 else:
 
-    @njit(nogil=True, cache=True, inline="never")
+    @jit
     def add_outer(A, B, n, start, C):  # type: ignore[no-untyped-def]
         """Add ``A[:n, i]^T B[:n, j]`` to ``C[i, j]`` for all i, j >= start on or above the diagonal blocks."""
         k, width = C.shape[0], lanes(C)

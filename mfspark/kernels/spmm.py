@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mfspark.kernels.compile import jit
 from mfspark.kernels.simd import PANEL, add_scaled
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def add_product(indptr, indices, values, Q, out):  # type: ignore[no-untyped-def]
     """Add S Q to out, for S (rows x n) and Q (n x k); k is a multiple of PANEL."""
     for r in range(indptr.size - 1):
@@ -19,7 +19,7 @@ def add_product(indptr, indices, values, Q, out):  # type: ignore[no-untyped-def
             add_scaled(out, r, Q, indices[t], values[t], 0)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def add_transposed_product(indptr, indices, values, Y, out):  # type: ignore[no-untyped-def]
     """Add S^T Y to out, for S (rows x n) and Y (rows x k); k is a multiple of PANEL."""
     for r in range(indptr.size - 1):

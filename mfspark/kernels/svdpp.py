@@ -15,8 +15,8 @@ so that an epoch costs a few rows per rating. The slow, readable equal is in ``t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from mfspark.kernels.compile import jit
 from mfspark.kernels.rng import mix, uniform_below
 
 # The entries of the statistics that ``measure`` adds up.
@@ -26,7 +26,7 @@ FIT, REGULARISATION, VALID_SQUARES, VALID_ROWS = range(4)
 LAMBDAS = ("user", "item", "implicit", "bias")
 
 
-@njit(nogil=True, cache=True)
+@jit
 def _shuffled(n, seed, out):  # type: ignore[no-untyped-def]
     """Set out[:n] to a random order of 0 .. n - 1 (Fisher and Yates)."""
     for x in range(n):
@@ -36,7 +36,7 @@ def _shuffled(n, seed, out):  # type: ignore[no-untyped-def]
         out[x], out[other] = out[other], out[x]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def implicit_part(indptr, indices, Y, r, z):  # type: ignore[no-untyped-def]
     """Set z (k,) to |N|^-1/2 sum of Y[j] over the ratings of row r; to 0 where there are none."""
     z[:] = 0
@@ -50,7 +50,7 @@ def implicit_part(indptr, indices, Y, r, z):  # type: ignore[no-untyped-def]
     z *= Y.dtype.type(1 / np.sqrt(last - first))
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def epoch(indptr, indices, values, P, Q, Y, mean, step, lambdas, seed):  # type: ignore[no-untyped-def]
     """Visit every rating of a CSR block of users once, users and their ratings in random order.
 
@@ -109,7 +109,7 @@ def epoch(indptr, indices, values, P, Q, Y, mean, step, lambdas, seed):  # type:
                 y[f] = shrink * y[f] + pull * moved[f]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def measure(  # type: ignore[no-untyped-def]
     indptr, indices, values, held_indptr, held_indices, held_values, P, Q, Y, mean, lambdas, low, high, statistics
 ):
@@ -144,7 +144,7 @@ def measure(  # type: ignore[no-untyped-def]
             statistics[VALID_ROWS] += 1.0
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def _score(P, Q, z, mean, r, i):  # type: ignore[no-untyped-def]
     score = np.float64(0)
     for f in range(z.size):
@@ -152,7 +152,7 @@ def _score(P, Q, z, mean, r, i):  # type: ignore[no-untyped-def]
     return score + mean + P[r, z.size] + Q[i, z.size]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def whole_users(indptr, indices, P, Y, out):  # type: ignore[no-untyped-def]
     """Set out (rows, k + 1) to p_u + |N|^-1/2 sum y_j and the bias: what predicts with Q alone."""
     k = Y.shape[1]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from mfspark.kernels.compile import jit
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+@jit(fastmath=True)
 def pair_scores(left, right, rows, columns, out):  # type: ignore[no-untyped-def]
     """Set out[t] = left[rows[t]] . right[columns[t]], NaN where an index is negative (an unknown id)."""
     for t in range(rows.size):
@@ -24,7 +25,7 @@ def pair_scores(left, right, rows, columns, out):  # type: ignore[no-untyped-def
         out[t] = total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _sift_down(values, places, n):  # type: ignore[no-untyped-def]
     """Restore the heap order (smallest first; on ties the larger place first) after its root changed."""
     at = 0
@@ -44,7 +45,7 @@ def _sift_down(values, places, n):  # type: ignore[no-untyped-def]
         at = child
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def update_best(scores, first, indptr, indices, values, places):  # type: ignore[no-untyped-def]
     """Let the columns first .. first + width of every row compete for the row's best n.
 

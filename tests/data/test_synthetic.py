@@ -7,9 +7,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mfspark.data import SyntheticSpec, implicit_counts, netflix_like, noise_floor, true_mean
-from mfspark.data import synthetic_kernel as kernel
 from mfspark.data.synthetic import item_side, rating_moments, ratings_of, times_of, user_counts
 from mfspark.errors import ParameterError
+from mfspark.kernels import synthetic as kernel
 
 SIZES = {
     "wide": (50, 400, 2_000),

@@ -3,9 +3,10 @@
 import naive
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.random import default_rng
 
-from mfspark.kernels.als.gibbs import Prior, normals, pair_spread, sample_prior, sample_rows
+from mfspark.kernels.als.gibbs import Prior, normals, pair_spread, sample_prior, sample_rows, sample_wishart
 from mfspark.kernels.csr import counting_order
 from mfspark.kernels.simd import PANEL
 
@@ -121,3 +122,12 @@ def test_spread_of_pairs():
     scores = (left.reshape(4, 3, 2)[rows[:2]] * right.reshape(5, 3, 2)[columns[:2]]).sum(axis=2)
     np.testing.assert_allclose(comp[:2], scores.var(axis=1, ddof=1))
     assert np.isnan(comp[2])
+
+
+@pytest.mark.parametrize("k,dof", [(1, 1), (4, 4), (7, 1000)])
+def test_wishart_draws_are_those_of_scipy(k, dof):
+    half = default_rng(k).standard_normal((k, k + 2))
+    scale = half @ half.T / dof
+    comp = sample_wishart(dof, scale, default_rng(5))
+    ref = scipy.stats.wishart.rvs(dof, scale, random_state=default_rng(5))
+    np.testing.assert_allclose(comp, np.reshape(ref, (k, k)), rtol=1e-9)

@@ -21,10 +21,11 @@ a base form He et al. 2016 (eALS, section 4.2).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mfspark.kernels.compile import jit
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def update(h, a, first, g, x, pull, stiffness, l1, nonnegative):  # type: ignore[no-untyped-def]
     """Return the exact minimum in one coordinate, and bring the residuals up to date.
 
@@ -72,7 +73,7 @@ def update(h, a, first, g, x, pull, stiffness, l1, nonnegative):  # type: ignore
     return new
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def coordinates(  # type: ignore[no-untyped-def]
     indices, a, first, last, F, base, reg, rank, b, l1, nonnegative, sweeps, x
 ):

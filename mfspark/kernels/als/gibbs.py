@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
-from scipy.stats import wishart
 
 from mfspark.kernels.als.row_solvers import finish_left_side, gram, right_side
 from mfspark.kernels.cholesky import OK, cholesky, solve_triangular
+from mfspark.kernels.compile import jit
 from mfspark.kernels.rng import mix
 from mfspark.kernels.simd import PANEL, dot_rows
 
@@ -73,20 +72,45 @@ def sample_prior(X: NDArray[Any], generator: np.random.Generator, beta0: float, 
     scatter = centred.T @ centred
     inverse = np.eye(k) + scatter + (beta0 * n / (beta0 + n)) * np.outer(mean, mean)
     scale = np.linalg.inv(inverse)
-    drawn = wishart.rvs(dof0 + n, (scale + scale.T) / 2, random_state=generator)
-    precision = np.asarray(drawn, dtype=np.float64).reshape(k, k)
+    precision = sample_wishart(dof0 + n, (scale + scale.T) / 2, generator)
     lower = np.linalg.cholesky((beta0 + n) * precision)
     spread = np.linalg.solve(lower.T, generator.standard_normal(k))
     return Prior(n * mean / (beta0 + n) + spread, precision)
 
 
-@njit(cache=True)
+def sample_wishart(dof: int, scale: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw from Wishart(dof, scale), of mean dof scale, by Bartlett's decomposition (Smith and Hocking 1972, AS 53).
+
+    Parameters
+    ----------
+    dof : int
+        Degrees of freedom, at least k.
+    scale : float64 array (k, k)
+        Symmetric and positive definite.
+    generator : numpy Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    float64 array (k, k)
+        ``L A A^T L^T``, where ``L L^T = scale`` and the lower triangular A has standard normals below a diagonal of
+        chi variates of dof, dof - 1, ... degrees of freedom.
+    """
+    k = len(scale)
+    A = np.zeros((k, k))
+    A[np.tril_indices(k, -1)] = generator.standard_normal(k * (k - 1) // 2)
+    A[np.diag_indices(k)] = np.sqrt(generator.chisquare(dof - np.arange(k)))
+    root = np.linalg.cholesky(scale) @ A
+    return root @ root.T
+
+
+@jit
 def _uniform(seed, counter):  # type: ignore[no-untyped-def]
     """Return a number in (0, 1]."""
     return (np.float64(mix(seed, counter) >> _S11) + 1.0) * _UNIT
 
 
-@njit(cache=True)
+@jit
 def normals(seed, sweep, side, row, z, n):  # type: ignore[no-untyped-def]
     """Set z[0, :n] to the standard normals of (seed, sweep, side, row), by Box and Muller's transform (1958)."""
     key = mix(mix(mix(seed, np.uint64(sweep)), np.uint64(side)), np.uint64(row))
@@ -98,7 +122,7 @@ def normals(seed, sweep, side, row, z, n):  # type: ignore[no-untyped-def]
             z[0, j + 1] = radius * np.sin(angle)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def sample_rows(  # type: ignore[no-untyped-def]
     indptr, indices, a, b, F, base, shift, rank, seed, sweep, side, first_row, X
 ):
@@ -151,7 +175,7 @@ def sample_rows(  # type: ignore[no-untyped-def]
     return unsolved
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def _solve_upper(U, z):  # type: ignore[no-untyped-def]
     """Replace z (1 x k) by U^-1 z."""
     for t in range(U.shape[0] - 1, -1, -1):
@@ -160,7 +184,7 @@ def _solve_upper(U, z):  # type: ignore[no-untyped-def]
         z[0, t] = (y - dot_rows(z, 0, U, t, t - t % PANEL)) / U[t, t]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def pair_spread(left, right, samples, rows, columns, out):  # type: ignore[no-untyped-def]
     """Set out[t] to the variance over the samples of the score of pair t, NaN where an index is negative.
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfspark.kernels.als.coordinate import coordinates
 from mfspark.kernels.als.row_solvers import UNSOLVED, conjugate_gradients, dense, descent, dual, subspace
+from mfspark.kernels.compile import jit
 from mfspark.kernels.csr import Block
 from mfspark.kernels.objective import Fixed, Settings, expand, row_ridges, stretches
 from mfspark.kernels.simd import PANEL, dot_rows
@@ -97,7 +97,7 @@ FIT, REGULARISATION, RESIDUAL, WEIGHT, JITTERED, UNSOLVED_ROWS, VALID_SQUARES, V
 GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cache
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def half_step(  # type: ignore[no-untyped-def]
     indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X
 ):
@@ -180,7 +180,7 @@ def half_step(  # type: ignore[no-untyped-def]
     return jittered, unsolved
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, statistics):  # type: ignore[no-untyped-def]
     """Add the parts of the objective at X (rows x k), the fixed side being F, to ``statistics``.
 
@@ -213,7 +213,7 @@ def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, stat
         statistics[REGULARISATION] += reg[r] * square + 2.0 * l1[r] * absolute
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def held_out(indptr, indices, y, F, offset, low, high, X, statistics):  # type: ignore[no-untyped-def]
     """Add the squared errors and the number of the held-out ratings of a block to ``statistics``.
 

@@ -8,9 +8,9 @@ for the row. Each function's slow, readable equal is in ``tests/naive.py``.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from mfspark.kernels.cholesky import OK, cholesky, coordinate_descent, mirror, solve_triangular
+from mfspark.kernels.compile import jit
 from mfspark.kernels.simd import PANEL, add_outer, add_scaled, copy_row, dot_rows, prefetch_row
 
 JITTERS = (0.0, 1e-6, 1e-4, 1e-2)
@@ -18,7 +18,7 @@ UNSOLVED = -1
 AHEAD = 12  # how many ratings ahead a factor row is asked of the memory
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def gram(indices, a, first, last, F, H, W, A):  # type: ignore[no-untyped-def]
     """Add sum_t a_t h_t h_t^T to the upper triangle of A, in chunks gathered into H (and W = a H)."""
     chunk = H.shape[0]
@@ -37,7 +37,7 @@ def gram(indices, a, first, last, F, H, W, A):  # type: ignore[no-untyped-def]
         add_outer(H, W, n, 0, A)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def right_side(indices, b, first, last, F, x):  # type: ignore[no-untyped-def]
     """Set x (1 x k) to sum_t b_t h_t."""
     x[0] = 0
@@ -45,7 +45,7 @@ def right_side(indices, b, first, last, F, x):  # type: ignore[no-untyped-def]
         add_scaled(x, 0, F, indices[t], b[t - first], 0)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def finish_left_side(A, reg, rank, jitter):  # type: ignore[no-untyped-def]
     """Add the ridge, and a jitter relative to the largest diagonal entry, which is returned; padding gets ones."""
     largest = A.dtype.type(0)
@@ -57,7 +57,7 @@ def finish_left_side(A, reg, rank, jitter):  # type: ignore[no-untyped-def]
     return largest
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def dense(indices, a, first, last, F, base, reg, rank, b, H, W, A, work, x):  # type: ignore[no-untyped-def]
     """Solve by Cholesky into x; return how many jitters it took, or UNSOLVED."""
     floor = A.dtype.type(8) * np.finfo(A.dtype).eps
@@ -72,7 +72,7 @@ def dense(indices, a, first, last, F, base, reg, rank, b, H, W, A, work, x):  # 
     return UNSOLVED
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def dual(indices, a, first, last, F, reg, y, x):  # type: ignore[no-untyped-def]
     """Solve the n x n system x = H^T z, (H H^T + reg / a) z = y, exact and cheaper when n is well below k.
 
@@ -102,7 +102,7 @@ def dual(indices, a, first, last, F, reg, y, x):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def apply_left_side(indices, a, first, last, F, base, reg, x, out):  # type: ignore[no-untyped-def]
     """Set out = (base + sum_t a_t h_t h_t^T + reg I) x without forming the matrix."""
     out[0] = reg * x[0]
@@ -114,7 +114,7 @@ def apply_left_side(indices, a, first, last, F, base, reg, x, out):  # type: ign
         add_scaled(out, 0, F, row, s * a[t] if a.size else s, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def conjugate_gradients(indices, a, first, last, F, base, reg, b, steps, x):  # type: ignore[no-untyped-def]
     """Improve x by a number of conjugate gradient steps (Takacs, Pilaszy, Tikk 2011), starting from x."""
     residual, product = np.empty_like(x), np.empty_like(x)
@@ -141,7 +141,7 @@ def conjugate_gradients(indices, a, first, last, F, base, reg, b, steps, x):  # 
     return 0
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def subspace(indices, a, first, last, F, base, reg, rank, b, size, x):  # type: ignore[no-untyped-def]
     """Improve x by one exact Newton step per block of ``size`` dimensions (iALS++, Rendle et al. 2021, section 3).
 
@@ -180,7 +180,7 @@ def subspace(indices, a, first, last, F, base, reg, rank, b, size, x):  # type: 
     return jitters
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@jit(fastmath=True)
 def descent(  # type: ignore[no-untyped-def]
     indices, a, first, last, F, base, reg, rank, b, l1, nonnegative, sweeps, H, W, A, x
 ):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mfspark.kernels.compile import jit
 from mfspark.kernels.schedules import ScheduleState, get_schedule
 from mfspark.kernels.sgd.cells import Recipe
 
@@ -17,7 +17,7 @@ RISE_LIMIT = 1.1
 """Loss over the previous epoch's above which an epoch counts as diverging; bold driver alone handles smaller rises."""
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _finite(values):  # type: ignore[no-untyped-def]
     """Return whether no value is NaN or infinite: 0 * x is 0 for finite x only, and adds up without branches."""
     total = np.float32(0.0)

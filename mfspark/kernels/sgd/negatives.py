@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfspark.errors import DataError, ParameterError
+from mfspark.kernels.compile import jit
 from mfspark.kernels.rng import mix, uniform_below
 
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -83,7 +83,7 @@ def _python_mix(seed: int, epoch: int) -> int:
     return int(mix(np.uint64(seed & _MASK), np.uint64(epoch)))
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@jit
 def _sample(indptr, indices, n_items, key, first_row, exclude_observed, skip_full, negatives):  # type: ignore[no-untyped-def]
     """Fill `negatives`; return -1, or the first row that has observed every item and is not to be skipped."""
     seen_by = np.full(n_items, -1, dtype=np.int64)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfspark.errors import DataError
+from mfspark.kernels.compile import jit
 from mfspark.kernels.rng import mix, uniform_below
 from mfspark.kernels.sgd.simd import padded_rank
 
@@ -97,7 +97,7 @@ def _tile_side(size: int, rank: int, tile_bytes: int) -> int:
     return -(-max(size, 1) // n_parts)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@jit
 def _by_tile(rows, cols, height, width, tiles_across, n_tiles):  # type: ignore[no-untyped-def]
     """Sort the rating numbers by tile (counting sort), keeping their order within a tile."""
     tiles = np.empty(rows.size, dtype=np.int32)
@@ -114,7 +114,7 @@ def _by_tile(rows, cols, height, width, tiles_across, n_tiles):  # type: ignore[
     return positions, starts
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@jit
 def _order_tiles(positions, starts, rows, seed, height, streams):  # type: ignore[no-untyped-def]
     """Within each tile: shuffle, counting sort by user, deal out to the streams."""
     largest = np.int64(0)
@@ -145,7 +145,7 @@ def _order_tiles(positions, starts, rows, seed, height, streams):  # type: ignor
                     at += 1
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@jit
 def _shuffle(values, seed):  # type: ignore[no-untyped-def]
     """Fisher-Yates shuffle in place."""
     for x in range(values.size - 1, 0, -1):

@@ -18,11 +18,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from mfspark.errors import ParameterError
+from mfspark.kernels.compile import inlined, jit
 from mfspark.kernels.losses import (
     LOGISTIC,
     POISSON,
@@ -85,7 +86,7 @@ def _per_row(value, row):  # type: ignore[no-untyped-def]  # noqa: ARG001
     return lambda value, row: value  # noqa: ARG005
 
 
-@njit(inline="always")
+@inlined
 def _bias_step(b, row, slope, reg, step, G):  # type: ignore[no-untyped-def]
     """Step of one bias; under AdaGrad column 2 of G is its accumulated squared gradient."""
     gradient = slope + reg * b[row]
@@ -96,7 +97,7 @@ def _bias_step(b, row, slope, reg, step, G):  # type: ignore[no-untyped-def]
         G[row, 2] += gradient * gradient
 
 
-@njit(inline="always")
+@inlined
 def _value_and_slope(loss, score, y):  # type: ignore[no-untyped-def]
     """Return the loss of a rating and its derivative; `loss` is a compile-time constant."""
     if loss == SQUARED:
@@ -108,7 +109,7 @@ def _value_and_slope(loss, score, y):  # type: ignore[no-untyped-def]
     return poisson_identity_value(score, y), poisson_identity_derivative(score, y)
 
 
-@njit(inline="always")
+@inlined
 def _plain_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, step):  # type: ignore[no-untyped-def]
     """Step of one size for both rows."""
     step_rows(P, Q, u, i, n_vectors, nonnegative, -step * slope, _ONE - step * reg[0], _ONE - step * reg[1])
@@ -118,11 +119,10 @@ def _plain_step(P, Q, u, i, n_vectors, nonnegative, slope, reg, step):  # type: 
 def _kernel(n_vectors: int, loss: int, nonnegative: bool) -> Callable[..., float]:
     """Return the kernel compiled for one rank, loss and projection; arguments given as None drop their code.
 
-    The rank is a compile-time constant so that an update's rows stay in registers. Numba keeps the result on disk and
-    renews it when this file changes: after editing losses.py or sgd_simd.py, delete the `__pycache__` beside them.
+    The rank is a compile-time constant so that an update's rows stay in registers.
     """
 
-    @njit(cache=True, nogil=True, fastmath=set(FAST_MATH), error_model="numpy", boundscheck=False)
+    @jit(fastmath=set(FAST_MATH))
     def kernel(  # type: ignore[no-untyped-def]
         rows, cols, ratings, levels, weights, negatives, tile_starts, tile_order,
         P, Q, b_u, b_i, mean, G_p, G_q, steps, shares, reg_p, reg_q, reg_bu, reg_bi,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
+
+from mfspark.kernels.compile import jit
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -21,7 +22,7 @@ TO_UNIT = 1.0 / 9007199254740992.0
 USER_COUNT, USER_MODEL, ITEM_MODEL, ITEM_WEIGHT, DRAW, NOISE, TIME = (np.uint64(k) for k in range(1, 8))
 
 
-@nb.njit(cache=True)
+@jit
 def mix(z: np.uint64) -> np.uint64:
     """Mix 64 bits (the finaliser of splitmix64)."""
     z = (z ^ (z >> S30)) * MIX_1
@@ -29,26 +30,26 @@ def mix(z: np.uint64) -> np.uint64:
     return z ^ (z >> S31)
 
 
-@nb.njit(cache=True)
+@jit
 def stream(seed: np.uint64, kind: np.uint64, entity: int) -> np.uint64:
     """Return the key of one entity's stream of one kind."""
     return mix(mix(mix(seed + GAMMA) ^ (kind * MIX_1)) + np.uint64(entity) * GAMMA)
 
 
-@nb.njit(cache=True)
+@jit
 def uniform(key: np.uint64, counter: int) -> float:
     """Return the counter-th uniform of a stream, in [0, 1) with 53 bits."""
     return (mix(key + np.uint64(counter + 1) * GAMMA) >> S11) * TO_UNIT
 
 
-@nb.njit(cache=True)
+@jit
 def normal(key: np.uint64, counter: int) -> float:
     """Return the counter-th standard normal of a stream (Box and Muller 1958)."""
     radius = math.sqrt(-2.0 * math.log(1.0 - uniform(key, 2 * counter)))
     return radius * math.cos(2.0 * math.pi * uniform(key, 2 * counter + 1))
 
 
-@nb.njit(cache=True)
+@jit
 def normals(seed: np.uint64, kind: np.uint64, entities: np.ndarray, width: int) -> np.ndarray:
     """Return `width` standard normals for each entity: float64 (n, width)."""
     out = np.empty((entities.size, width))
@@ -59,7 +60,7 @@ def normals(seed: np.uint64, kind: np.uint64, entities: np.ndarray, width: int) 
     return out
 
 
-@nb.njit(cache=True)
+@jit
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return Walker's alias table (Vose 1991) of positive weights: probability float64 (n,), alias int64 (n,)."""
     n = weights.size
@@ -91,7 +92,7 @@ def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return probability, alias
 
 
-@nb.njit(cache=True)
+@jit
 def draw_items(
     key: np.uint64, first: int, last: int, probability: np.ndarray, alias: np.ndarray, seen: np.ndarray, out: np.ndarray
 ) -> None:
@@ -121,7 +122,7 @@ def draw_items(
         seen[out[k]] = False
 
 
-@nb.njit(cache=True)
+@jit
 def latent_mean(user_row: np.ndarray, item_row: np.ndarray, mean: float) -> float:
     """Return mean + b_u + b_i + p_u . q_i; a row is (bias, factors...), already scaled."""
     total = mean + user_row[0] + item_row[0]
@@ -130,7 +131,7 @@ def latent_mean(user_row: np.ndarray, item_row: np.ndarray, mean: float) -> floa
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@jit
 def fill_ratings(
     seed: np.uint64,
     users: np.ndarray,
@@ -175,7 +176,7 @@ def fill_ratings(
         start = stop
 
 
-@nb.njit(cache=True)
+@jit
 def fill_times(
     seed: np.uint64, users: np.ndarray, counts: np.ndarray, first: int, span: int, times: np.ndarray
 ) -> None:
@@ -188,7 +189,7 @@ def fill_times(
             at += 1
 
 
-@nb.njit(cache=True)
+@jit
 def latent_means(user_rows: np.ndarray, item_rows: np.ndarray, mean: float) -> np.ndarray:
     """Return the latent mean of n pairs given their rows: float64 (n,)."""
     out = np.empty(len(user_rows))
