@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from mfspark.blocks.columns import SIDES
 from mfspark.blocks.encode import CHUNK
 from mfspark.blocks.profile import Profile
 from mfspark.errors import DataError
-from mfspark.kernels.csr import Block, balanced_bounds, counting_order
+from mfspark.kernels.csr import Block, Side, balanced_bounds, counting_order
 from mfspark.transport.arrow import flat
 from mfspark.transport.carriers import Release, carry
 
@@ -94,7 +93,7 @@ def build(
     profile: Profile,
     layout: Layout,
     carrier: str = "auto",
-    sides: tuple[int, ...] = (0, 1),
+    sides: tuple[Side, ...] = tuple(Side),
     pieces_only: bool = False,
 ) -> tuple[DataFrame, Release]:
     """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns.
@@ -108,7 +107,7 @@ def build(
     placed = place(pieces, "target", layout.blocks)
     if pieces_only:
         return placed, release
-    columns = ", ".join(f"{SIDES[side]}_{part} binary" for side in sides for part in _PARTS)
+    columns = ", ".join(f"{side.stem}_{part} binary" for side in sides for part in _PARTS)
 
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return assembled(batches, layout, sides)
@@ -116,7 +115,7 @@ def build(
     return placed.mapInArrow(assemble, f"block int, {columns}"), release
 
 
-def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[int, ...]) -> DataFrame:
+def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[Side, ...]) -> DataFrame:
     targets = [block for side in sides for block in range(len(layout.bounds[side]) - 1)]
     owners = [side for side in sides for _ in range(len(layout.bounds[side]) - 1)]
     cells = [targets, owners, [0] * len(targets), *[[b""] * len(targets)] * 5]
@@ -131,13 +130,13 @@ def place(frame: DataFrame, column: str, partitions: int) -> DataFrame:
     return frame.repartition(partitions, F.col(column))  # Spark 4.0: blocks may share a partition
 
 
-def read_block(batch: pa.RecordBatch, row: int, side: str, layout: Layout) -> Block:
+def read_block(batch: pa.RecordBatch, row: int, side: Side, layout: Layout) -> Block:
     """Return one side of one row of the frame of blocks, without copying."""
     kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "values": _value_kind(layout)}
     kinds |= {"held_indptr": np.int64, "held_indices": np.int32, "held_values": np.float32}
     found: dict[str, NDArray[Any]] = {}
     for part in _PARTS:
-        found[part] = np.frombuffer(batch.column(f"{side}_{part}")[row].as_buffer(), kinds[part])
+        found[part] = np.frombuffer(batch.column(f"{side.stem}_{part}")[row].as_buffer(), kinds[part])
     return Block(table=layout.table, **found)
 
 
@@ -158,7 +157,7 @@ def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
         for side in sides:
             target = block_of[side][index[side]]
             sorting, starts = counting_order(target, len(layout.bounds[side]) - 1)
-            arrays = (index[side], index[1 - side], values, weights, held)
+            arrays = (index[side], index[side.other], values, weights, held)
             moved = [array[sorting] if array.size else array for array in arrays]
             for block in np.flatnonzero(np.diff(starts)):
                 part = slice(starts[block], starts[block + 1])
@@ -174,9 +173,7 @@ def _decoded(batches: Iterator[pa.RecordBatch], ids: tuple[pa.Array, pa.Array]) 
     for batch in batches:
         for row in range(batch.num_rows):
             if batch.column("problems")[row].is_valid:
-                places = [
-                    _places(batch.column(f"{side}_ids")[row], known) for side, known in zip(SIDES, ids, strict=True)
-                ]
+                places = [_places(batch.column(f"{side.stem}_ids")[row], ids[side]) for side in Side]
                 for chunk in held:
                     yield places, chunk
                 held = []
@@ -218,7 +215,7 @@ def _encode_values(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:
 
 
 def assembled(
-    batches: Iterator[pa.RecordBatch], layout: Layout, sides: tuple[int, ...] = (0, 1)
+    batches: Iterator[pa.RecordBatch], layout: Layout, sides: tuple[Side, ...] = tuple(Side)
 ) -> Iterator[pa.RecordBatch]:
     """Put the pieces of a partition's blocks together; a block without ratings is empty, not missing."""
     pieces = [row for batch in batches for row in batch.to_pylist()]
@@ -230,7 +227,7 @@ def assembled(
             bounds = layout.bounds[side]
             rows = int(bounds[target + 1] - bounds[target]) if target + 1 < len(bounds) else 0
             cells += [part.tobytes() for part in _compress(chosen, rows, layout)]
-        names = ["block", *(f"{SIDES[side]}_{part}" for side in sides for part in _PARTS)]
+        names = ["block", *(f"{side.stem}_{part}" for side in sides for part in _PARTS)]
         yield _batch(cells, [pa.int32(), *[pa.binary()] * (len(names) - 1)], names)
 
 

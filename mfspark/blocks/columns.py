@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.errors import DataError
+from mfspark.kernels.csr import Side
 
-SIDES = ("user", "item")
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _NUMBERS = (*_INTEGERS, T.FloatType, T.DoubleType, T.DecimalType)
 
@@ -40,9 +40,9 @@ def select(dataset: DataFrame, columns: Columns) -> DataFrame:
         return F.col(f"`{name}`")
 
     chosen = []
-    for side, name in zip(SIDES, (columns.user, columns.item), strict=True):
+    for side, name in zip(Side, (columns.user, columns.item), strict=True):
         ids = column(name, (*_NUMBERS, T.StringType), "a string or a number")
-        chosen.append((ids.cast("double") if isinstance(found[name], T.DecimalType) else ids).alias(side))
+        chosen.append((ids.cast("double") if isinstance(found[name], T.DecimalType) else ids).alias(side.stem))
     rating = column(columns.rating, _NUMBERS, "a number") if columns.rating else F.lit(1.0)
     chosen.append(rating.cast("float").alias("rating"))
     if columns.weight:

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.blocks.columns import SIDES, whole
+from mfspark.blocks.columns import whole
+from mfspark.kernels.csr import Side
 from mfspark.transport.arrow import chunks, flat, to_ipc
 
 MOST_CODES = 256
@@ -83,7 +84,7 @@ class _Encoder:
             held = pc.fill_null(flat(table, "held"), False).to_numpy(zero_copy_only=False)
             trained = ~held
             self.held += int(held.sum())
-        codes = [side.codes(whole(flat(table, name)), trained) for name, side in zip(SIDES, self.sides, strict=True)]
+        codes = [self.sides[side].codes(whole(flat(table, side.stem)), trained) for side in Side]
         self._measure(ratings[trained], weights[trained] if weights.size else None)
         return [array.tobytes() for array in (*codes, ratings, weights, held)]
 
@@ -98,10 +99,10 @@ class _Encoder:
             self.values = values.astype(np.float32) if len(values) <= MOST_CODES else None
 
     def _check(self, table: pa.Table) -> None:
-        for place, side in enumerate(SIDES):
-            ids = flat(table, side)
-            self.problems[place] += ids.null_count
-            self.problems[2 + place] += whole(ids).null_count - ids.null_count
+        for side in Side:
+            ids = flat(table, side.stem)
+            self.problems[side] += ids.null_count
+            self.problems[2 + side] += whole(ids).null_count - ids.null_count
         for place, name in ((4, "rating"), (5, "weight")):
             if name in table.column_names:
                 numbers = flat(table, name).to_numpy(zero_copy_only=False)

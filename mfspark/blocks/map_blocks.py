@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout, read_block
-from mfspark.blocks.columns import SIDES
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.transport.carriers import carry
 
 Visit = Callable[[Block, int, slice, Any], tuple[Any, ...]]
@@ -29,7 +28,7 @@ _KINDS = {
 def visit_blocks(
     blocks: DataFrame,
     layout: Layout,
-    side: int,
+    side: Side,
     data: Any,
     visit: Visit,
     results: dict[str, str],
@@ -41,7 +40,7 @@ def visit_blocks(
     ----------
     blocks, layout
         The frame of blocks and how both sides are cut.
-    side : int
+    side : Side
         Whose blocks.
     data : object
         What the function gets beside the block.
@@ -57,9 +56,9 @@ def visit_blocks(
     list of dict
         The results and "block", in the order of the blocks (floating sums depend on their order).
     """
-    name, bounds = SIDES[side], layout.bounds[side]
+    bounds = layout.bounds[side]
     own = replace(layout, bounds=(bounds, bounds))
-    columns = [column for column in blocks.columns if column == "block" or column.startswith(f"{name}_")]
+    columns = [column for column in blocks.columns if column == "block" or column.startswith(f"{side.stem}_")]
     kinds = [pa.int32(), *(_KINDS[kind] for kind in results.values())]
 
     def run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
@@ -69,7 +68,7 @@ def visit_blocks(
                 if number + 1 >= len(bounds):  # the frame may have more rows than a side has blocks
                     continue
                 rows = slice(int(bounds[number]), int(bounds[number + 1]))
-                cells = (number, *visit(read_block(batch, row, name, own), number, rows, data))
+                cells = (number, *visit(read_block(batch, row, side, own), number, rows, data))
                 arrays = [pa.array([cell], kind) for cell, kind in zip(cells, kinds, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, ["block", *results])
 
@@ -103,5 +102,5 @@ def side_sums(
         of_row, found = np.repeat(np.arange(block.rows), np.diff(block.indptr)), amounts(block)
         return tuple(np.bincount(at, found, size).tobytes() for at, size in ((of_row, block.rows), (block.indices, n)))  # type: ignore[return-value]
 
-    found = visit_blocks(blocks, layout, 0, None, add, {"own": "binary", "other": "binary"})
+    found = visit_blocks(blocks, layout, Side.USER, None, add, {"own": "binary", "other": "binary"})
     return [joined(found, "own", np.zeros(sizes[0])), summed(found, "other", np.zeros(sizes[1]))]

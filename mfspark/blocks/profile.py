@@ -16,7 +16,7 @@ from mfspark.errors import DataError
 
 
 @dataclass(frozen=True)
-class Side:
+class SideProfile:
     """One side's ids in index order, and the number of training ratings of each."""
 
     ids: pa.Array
@@ -29,9 +29,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Profile:
-    """What the first pass learned; ``sides`` are in the order of SIDES, ``values`` the distinct ratings or None."""
+    """What the first pass learned; ``sides`` are indexed by Side, ``values`` the distinct ratings or None."""
 
-    sides: tuple[Side, Side]
+    sides: tuple[SideProfile, SideProfile]
     values: NDArray[np.float32] | None
     rows: int
     held_out: int
@@ -98,7 +98,7 @@ def _add_up(tables: list[pa.Table]) -> pa.Table:
     return joined.combine_chunks()
 
 
-def _side(parts: list[bytes | None]) -> Side:
+def _side(parts: list[bytes | None]) -> SideProfile:
     counted = _add_up([pa.ipc.open_stream(part).read_all() for part in parts if part is not None])
     counted = counted.filter(pc.greater(counted.column("count"), 0)).sort_by("id")
-    return Side(counted.column("id").combine_chunks(), counted.column("count").to_numpy())
+    return SideProfile(counted.column("id").combine_chunks(), counted.column("count").to_numpy())

@@ -19,6 +19,7 @@ from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.params import FactorizationParams
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted, SeenBlocks
 from mfspark.model.model import FactorizationModel
@@ -34,7 +35,7 @@ from mfspark.transport.persist import MATERIALIZERS, Materialiser, Workspace, st
 class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     """Checks, profiles, builds the blocks of the sides a subclass names, and calls its ``_train``."""
 
-    _sides: tuple[int, ...] = (0, 1)
+    _sides: tuple[Side, ...] = tuple(Side)
 
     def _settings(self, found: Profile) -> Settings:
         """Return the parameters as the kernels take them, seen from the user side."""
@@ -97,7 +98,10 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             encoded = workspace.keep(encode(select(dataset, columns)))
             found = profile(encoded, columns, explicit=not self._implicit())
             settings = self._settings(found)
-            wanted = (self._optional("numUserBlocks"), self._optional("numItemBlocks") if 1 in self._sides else 1)
+            wanted = (
+                self._optional("numUserBlocks"),
+                self._optional("numItemBlocks") if Side.ITEM in self._sides else 1,
+            )
             slots = default_parallelism(dataset.sparkSession)
             together = self._together(dataset.sparkSession, max(number or 1 for number in wanted), slots)
             if together:  # every task holds one block of each side

@@ -11,6 +11,7 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
 from mfspark.model.model import FactorizationModel
@@ -59,7 +60,7 @@ class BPMFModel(FactorizationModel, BPMFParams):
         predicted, name = super()._transform(dataset), self.getOrDefault("deviationCol")
         if not name:
             return predicted
-        pair = (self._id_column(dataset, 0), self._id_column(dataset, 1))
+        pair = (self._id_column(dataset, Side.USER), self._id_column(dataset, Side.ITEM))
         noise = 1 / self.getOrDefault("ratingPrecision")
         return add_deviations(predicted, pair, name, self.fitted, self.getOrDefault("numSamples"), noise)
 
@@ -158,4 +159,4 @@ class BPMF(BlockEstimator, BPMFParams):
         chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
         samples, history = sample(blocks, layout, factors, settings, chain, self._schedule(found), value("carrier"))
         joined = Settings(rank=settings.rank * chain.samples, dtype=settings.dtype)
-        return self._result(found, joined, [samples.joined(side) for side in range(2)], factors.intercept), history
+        return self._result(found, joined, [samples.joined(side) for side in Side], factors.intercept), history

@@ -8,6 +8,7 @@ from pyspark.ml.param import TypeConverters
 from mfspark.blocks.profile import Profile
 from mfspark.errors import DataError, ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.kernels.csr import Side
 from mfspark.kernels.losses import LOSSES, Loss
 from mfspark.model.params import _param
 
@@ -17,7 +18,7 @@ class LossEstimator(BlockEstimator):
 
     loss = _param("loss", "one of " + ", ".join(LOSSES), TypeConverters.toString)
 
-    _sides = (0,)
+    _sides = (Side.USER,)
     _init_modes = ("auto", "normal", "positive")
 
     def _check(self) -> None:

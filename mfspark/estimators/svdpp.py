@@ -12,6 +12,7 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
@@ -79,7 +80,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     regParamImplicit = _param("regParamImplicit", "lambda_Y, of the implicit factors", TypeConverters.toFloat)
     regParamBias = _param("regParamBias", "lambda_B, of the biases", TypeConverters.toFloat)
 
-    _sides = (0,)
+    _sides = (Side.USER,)
 
     def __init__(self, **params: Any) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
@@ -79,7 +80,7 @@ class TruncatedSVD(BlockEstimator):
     imputation = _param("imputation", "one of " + ", ".join(IMPUTATIONS), TypeConverters.toString)
     oversampling = _param("oversampling", "further dimensions of the subspace, >= 0", TypeConverters.toInt)
 
-    _sides = (0,)
+    _sides = (Side.USER,)
 
     def __init__(self, **params: Any) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,29 @@ from numpy.typing import NDArray
 from mfspark.kernels.compile import jit
 
 EMPTY = np.empty(0, np.float32)
+
+
+class Side(IntEnum):
+    """One of the two sides of the ratings; pairs of things, one a side, are indexed by it.
+
+    Examples
+    --------
+    >>> ("of users", "of items")[Side.ITEM], Side.ITEM.other.stem
+    ('of items', 'user')
+    """
+
+    USER = 0
+    ITEM = 1
+
+    @property
+    def other(self) -> Side:
+        """The other side: the fixed one when this one is solved."""
+        return Side(1 - self)
+
+    @property
+    def stem(self) -> str:
+        """What names of this side's columns and tables begin with: "user" or "item"."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfspark.kernels.compile import jit
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.losses import Loss
 from mfspark.kernels.objective import Settings, expand, stretches
 from mfspark.kernels.rng import mix
@@ -118,8 +118,8 @@ def gradient_block(
         In the order of STATISTICS.
     """
     rank, number = settings.rank, np.dtype(settings.dtype)
-    x, bias_x = split_bias(X, rank, settings.bias[0])
-    y, bias_y = split_bias(Y, rank, settings.bias[1])
+    x, bias_x = split_bias(X, rank, settings.bias[Side.USER])
+    y, bias_y = split_bias(Y, rank, settings.bias[Side.ITEM])
     dX, dY = (np.zeros((len(side) if gradient else 0, settings.padded), number) for side in (X, Y))
     sums = (np.zeros(len(dX), number), np.zeros(len(dY), number))
     statistics = np.zeros(len(STATISTICS))

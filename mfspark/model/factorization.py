@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 
 Array = NDArray[Any]
@@ -50,11 +51,11 @@ class Fitted:
         """The number of factors."""
         return self.settings.rank
 
-    def features(self, side: int) -> Array:
+    def features(self, side: Side) -> Array:
         """Return one side's factors (n x rank), without biases."""
         return self.sides[side][:, : self.rank]
 
-    def bias(self, side: int) -> Array | None:
+    def bias(self, side: Side) -> Array | None:
         """Return one side's biases (n,), or None where it has none."""
         return self.sides[side][:, self.rank] if self.settings.bias[side] else None
 
@@ -64,15 +65,15 @@ class Fitted:
         The one place of the prediction formula: intercept + bias_u + bias_i + x_u . y_i.
         """
         arrays = []
-        for side in range(2):
+        for side in Side:
             n = len(self.sides[side])
             columns = [self.features(side)]
             if any(self.settings.bias) or self.intercept:
                 own = self.bias(side)
                 own = np.zeros(n, self.sides[side].dtype) if own is None else own
-                own = own + np.asarray(self.intercept if side == 0 else 0.0, own.dtype)
+                own = own + np.asarray(self.intercept if side == Side.USER else 0.0, own.dtype)
                 pair = (own, np.ones_like(own))
-                columns.append(np.column_stack(pair if side == 0 else pair[::-1]))
+                columns.append(np.column_stack(pair if side == Side.USER else pair[::-1]))
             arrays.append(np.ascontiguousarray(np.column_stack(columns)))
         return arrays[0], arrays[1]
 
@@ -87,7 +88,7 @@ class SeenBlocks:
         The frame of blocks.
     bounds : pair of int64 arrays
         By side, the rows of its blocks.
-    sides : tuple of int
+    sides : tuple of Side
         The sides the frame has.
     release : callable
         Lets the frame go.
@@ -95,5 +96,5 @@ class SeenBlocks:
 
     frame: Any
     bounds: tuple[Array, Array]
-    sides: tuple[int, ...]
+    sides: tuple[Side, ...]
     release: Callable[[], None]

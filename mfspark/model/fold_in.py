@@ -12,8 +12,9 @@ from pyspark.sql import DataFrame
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
-from mfspark.blocks.profile import Profile, Side, profile
+from mfspark.blocks.profile import Profile, SideProfile, profile
 from mfspark.errors import DataError, ParameterError
+from mfspark.kernels.csr import Side
 from mfspark.model.factorization import Fitted
 from mfspark.session import default_parallelism
 from mfspark.training.als import Factors, half_step
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mfspark.model.model import FactorizationModel
 
 
-def fold_in(model: FactorizationModel, side: int, dataset: DataFrame, columns: Columns) -> DataFrame:
+def fold_in(model: FactorizationModel, side: Side, dataset: DataFrame, columns: Columns) -> DataFrame:
     """Return factors of one side's ids from ratings, the other side being the model's."""
     from mfspark.model.tables import factor_table
 
@@ -33,13 +34,13 @@ def fold_in(model: FactorizationModel, side: int, dataset: DataFrame, columns: C
         raise ParameterError("this model's factors do not solve ALS's equations, so that nothing can be folded in")
     ratings = encode(select(dataset, columns))
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
-    other = 1 - side
+    other = side.other
     unknown = pc.sum(pc.invert(pc.is_in(found.sides[other].ids, value_set=fitted.ids[other]))).as_py()
     if unknown:
         name = (columns.user, columns.item)[other]
         raise DataError(f"column {name!r} has {unknown} ids that the model does not know: remove their ratings")
     sides = [found.sides[0], found.sides[1]]
-    sides[other] = Side(fitted.ids[other], np.ones(len(fitted.ids[other]), np.int64))
+    sides[other] = SideProfile(fitted.ids[other], np.ones(len(fitted.ids[other]), np.int64))
     asked = _with_sides(found, sides)
     spark = dataset.sparkSession
     layout = block_frames.plan(asked, default_parallelism(spark), (None, None), columns.weight is not None)
@@ -63,5 +64,5 @@ def _exact(fitted: Fitted) -> Any:
     return replace(settings, solver="dual", steps=max(settings.steps, 200))
 
 
-def _with_sides(found: Profile, sides: list[Side]) -> Profile:
+def _with_sides(found: Profile, sides: list[SideProfile]) -> Profile:
     return replace(found, sides=(sides[0], sides[1]))

@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 
 from mfspark.blocks.columns import Columns, id_type
 from mfspark.errors import DataError, ParameterError
+from mfspark.kernels.csr import Side
 from mfspark.model import recommend as recommending
 from mfspark.model import tables as tabular
 from mfspark.model.factorization import Fitted, SeenBlocks
@@ -81,7 +82,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
 
         Computed from the factors U sqrt(S) and V sqrt(S): the products of their columns' norms.
         """
-        norms = [np.linalg.norm(self.fitted.features(side).astype(np.float64), axis=0) for side in range(2)]
+        norms = [np.linalg.norm(self.fitted.features(side).astype(np.float64), axis=0) for side in Side]
         return norms[0] * norms[1]
 
     @property
@@ -128,7 +129,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         return frames | {"history": self.history}
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        columns = [self._id_column(dataset, side) for side in range(2)]
+        columns = [self._id_column(dataset, side) for side in Side]
         if self._data is None:
             self._data = pair_data(self.fitted)
         name = self.getOrDefault("predictionCol")
@@ -137,7 +138,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
             return predicted.where(~F.isnan(F.col(f"`{name}`")))
         return predicted
 
-    def _id_column(self, dataset: DataFrame, side: int) -> Any:
+    def _id_column(self, dataset: DataFrame, side: Side) -> Any:
         name = self.getOrDefault(("userCol", "itemCol")[side])
         if name not in dataset.columns:
             raise DataError(f"column {name!r} is missing; the data has {', '.join(dataset.columns)}")
@@ -162,19 +163,19 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         seen : DataFrame, optional
             Pairs (userCol, itemCol) to leave out. With ``filterSeen`` the training data is the default.
         """
-        return recommending.for_all(self, 0, numItems, seen)
+        return recommending.for_all(self, Side.USER, numItems, seen)
 
     def recommendForAllItems(self, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
         """Return each item's best users: itemCol, recommendations array<struct<userCol, rating>>."""
-        return recommending.for_all(self, 1, numUsers, seen)
+        return recommending.for_all(self, Side.ITEM, numUsers, seen)
 
     def recommendForUserSubset(self, dataset: DataFrame, numItems: int, seen: DataFrame | None = None) -> DataFrame:
         """Return the best items of the distinct known users in a data set's userCol."""
-        return recommending.for_subset(self, 0, dataset, numItems, self._pairs_seen(seen))
+        return recommending.for_subset(self, Side.USER, dataset, numItems, self._pairs_seen(seen))
 
     def recommendForItemSubset(self, dataset: DataFrame, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
         """Return the best users of the distinct known items in a data set's itemCol."""
-        return recommending.for_subset(self, 1, dataset, numUsers, self._pairs_seen(seen))
+        return recommending.for_subset(self, Side.ITEM, dataset, numUsers, self._pairs_seen(seen))
 
     def similarItems(self, items: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
         """Return the items most similar by the cosine of their factors: itemCol, recommendations.
@@ -186,11 +187,11 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         num : int, default 10
             How many; an item is not its own neighbour.
         """
-        return recommending.similar(self, 1, items, num)
+        return recommending.similar(self, Side.ITEM, items, num)
 
     def similarUsers(self, users: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
         """Return the users most similar by the cosine of their factors: userCol, recommendations."""
-        return recommending.similar(self, 0, users, num)
+        return recommending.similar(self, Side.USER, users, num)
 
     def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for users from their ratings of known items: id, features (and bias).
@@ -198,11 +199,11 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         Solves the same equations as the fit's last half step, so that a training user's ratings give back that user's
         factors. Items must be known to the model.
         """
-        return fold_in(self, 0, ratings, self._columns(ratingCol, weightCol))
+        return fold_in(self, Side.USER, ratings, self._columns(ratingCol, weightCol))
 
     def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for items from the ratings that known users gave them: id, features (and bias)."""
-        return fold_in(self, 1, ratings, self._columns(ratingCol, weightCol))
+        return fold_in(self, Side.ITEM, ratings, self._columns(ratingCol, weightCol))
 
     def _columns(self, rating: str, weight: str | None) -> Columns:
         return Columns(self.getOrDefault("userCol"), self.getOrDefault("itemCol"), rating, weight)
@@ -230,12 +231,12 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         """Return a reader: ``FactorizationModel.load(path)``."""
         return ParamsReader(cls)
 
-    def similarity_arrays(self, side: int) -> np.ndarray:
+    def similarity_arrays(self, side: Side) -> np.ndarray:
         """Return one side's factors with rows of length 1 (n x rank); a zero row stays zero."""
         features = self.fitted.features(side)
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         return features / np.where(norms == 0, 1, norms)
 
-    def ids(self, side: int) -> pa.Array:
+    def ids(self, side: Side) -> pa.Array:
         """Return one side's ids in index order."""
         return self.fitted.ids[side]

@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 
 from mfspark.blocks.columns import whole
 from mfspark.kernels.als.gibbs import pair_spread
+from mfspark.kernels.csr import Side
 from mfspark.model.factorization import Fitted
 from mfspark.transport.carriers import carry
 
@@ -41,7 +42,7 @@ def add_deviations(
     """
     kept = dataset.drop(name) if name in dataset.columns else dataset
     schema = T.StructType([*kept.schema.fields, T.StructField(name, T.FloatType())])
-    data = (fitted.ids, (fitted.features(0), fitted.features(1)))
+    data = (fitted.ids, (fitted.features(Side.USER), fitted.features(Side.ITEM)))
 
     def spread(batches: Iterator[pa.RecordBatch], carried: Any) -> Iterator[pa.RecordBatch]:
         ids, (left, right) = carried

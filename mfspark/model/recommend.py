@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.blocks import build as block_frames
-from mfspark.blocks.columns import SIDES, Columns, select
+from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
-from mfspark.blocks.profile import Profile, Side
+from mfspark.blocks.profile import Profile, SideProfile
 from mfspark.errors import DataError, ParameterError
-from mfspark.kernels.csr import balanced_bounds
+from mfspark.kernels.csr import Side, balanced_bounds
 from mfspark.kernels.topk import best_columns
 from mfspark.session import default_parallelism
 from mfspark.transport.carriers import Release, carry
@@ -103,7 +103,7 @@ def _recommendations(
 ID_COLUMNS = ("userCol", "itemCol")
 
 
-def for_all(model: FactorizationModel, side: int, n: int, seen: DataFrame | None) -> DataFrame:
+def for_all(model: FactorizationModel, side: Side, n: int, seen: DataFrame | None) -> DataFrame:
     """Return the best n of the other side for every id of a side."""
     kept = model._seen_blocks
     if seen is None and kept is not None and side in kept.sides and model.getOrDefault("filterSeen"):
@@ -115,7 +115,7 @@ def for_all(model: FactorizationModel, side: int, n: int, seen: DataFrame | None
     return _best(model, side, n, seen, model.fitted.scoring(), model.fitted.ids[side], None)
 
 
-def for_subset(model: FactorizationModel, side: int, dataset: DataFrame, n: int, seen: DataFrame | None) -> DataFrame:
+def for_subset(model: FactorizationModel, side: Side, dataset: DataFrame, n: int, seen: DataFrame | None) -> DataFrame:
     """Return the best n of the other side for the distinct known ids of a data set."""
     name = model.getOrDefault(ID_COLUMNS[side])
     column = model._id_column(dataset, side)
@@ -125,7 +125,7 @@ def for_subset(model: FactorizationModel, side: int, dataset: DataFrame, n: int,
     return _best(model, side, n, seen, model.fitted.scoring(), known, rows)
 
 
-def similar(model: FactorizationModel, side: int, ids: Sequence[Any] | None, n: int) -> DataFrame:
+def similar(model: FactorizationModel, side: Side, ids: Sequence[Any] | None, n: int) -> DataFrame:
     """Return the n ids of the same side with the largest cosine, for some or all ids."""
     array, known = model.similarity_arrays(side), model.fitted.ids[side]
     rows = None
@@ -158,11 +158,11 @@ def similar(model: FactorizationModel, side: int, ids: Sequence[Any] | None, n: 
 
 
 def _best(
-    model: FactorizationModel, side: int, n: int, seen: DataFrame | None, scoring: Any, known: pa.Array, rows: Any
+    model: FactorizationModel, side: Side, n: int, seen: DataFrame | None, scoring: Any, known: pa.Array, rows: Any
 ) -> DataFrame:
     _check_number(n)
     spark = SparkSession.active()
-    pair = (scoring[side], scoring[1 - side])
+    pair = (scoring[side], scoring[side.other])
     bounds = _bounds(len(known), spark)
     if rows is not None:
         pair, known = (pair[0][rows], pair[1]), known.take(pa.array(rows))
@@ -172,37 +172,37 @@ def _best(
         frame = numbers.select(F.col("id").cast("int").alias("block"))
     else:
         frame = _seen_blocks(model, side, seen, known, bounds)
-    return _ranked(model, side, n, frame, bounds, (pair if side == 0 else pair[::-1]), known)
+    return _ranked(model, side, n, frame, bounds, (pair if side == Side.USER else pair[::-1]), known)
 
 
 def _ranked(
-    model: FactorizationModel, side: int, n: int, frame: DataFrame, bounds: Any, scoring: Any, known: pa.Array
+    model: FactorizationModel, side: Side, n: int, frame: DataFrame, bounds: Any, scoring: Any, known: pa.Array
 ) -> DataFrame:
-    pair = (scoring[side], scoring[1 - side])
-    names = tuple(model.getOrDefault(ID_COLUMNS[one]) for one in (side, 1 - side))
-    kinds = (model._kinds[side], model._kinds[1 - side])
-    ids = (known, model.fitted.ids[1 - side])
+    pair = (scoring[side], scoring[side.other])
+    names = tuple(model.getOrDefault(ID_COLUMNS[one]) for one in (side, side.other))
+    kinds = (model._kinds[side], model._kinds[side.other])
+    ids = (known, model.fitted.ids[side.other])
     size = model.getOrDefault("blockSize")
     limits, loss = model.fitted.limits, model.fitted.loss
     return best_of(frame, bounds, pair, ids, n, size, names, kinds, limits, loss=loss)[0]  # type: ignore[arg-type]
 
 
-def _seen_blocks(model: FactorizationModel, side: int, seen: DataFrame, known: pa.Array, bounds: Any) -> DataFrame:
+def _seen_blocks(model: FactorizationModel, side: Side, seen: DataFrame, known: pa.Array, bounds: Any) -> DataFrame:
     """Return the seen pairs as blocks of the rows asked for; pairs with other ids are left out."""
     names = [model.getOrDefault(name) for name in ID_COLUMNS]
     pairs = select(seen, Columns(names[0], names[1], ""))
-    sides = [Side(ids, np.zeros(len(ids), np.int64)) for ids in model.fitted.ids]
-    sides[side] = Side(known, np.zeros(len(known), np.int64))
+    sides = [SideProfile(ids, np.zeros(len(ids), np.int64)) for ids in model.fitted.ids]
+    sides[side] = SideProfile(known, np.zeros(len(known), np.int64))
     both = [bounds, bounds]
-    both[1 - side] = np.array([0, len(sides[1 - side])])
+    both[side.other] = np.array([0, len(sides[side.other])])
     layout = block_frames.Layout((both[0], both[1]), np.ones(1, np.float32), False, False, known_only=True)
     found = Profile((sides[0], sides[1]), layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0)
     frame = block_frames.build(encode(pairs), found, layout, sides=(side,))[0]
     return _seen_columns(frame, side)
 
 
-def _seen_columns(frame: DataFrame, side: int) -> DataFrame:
-    name = SIDES[side]
+def _seen_columns(frame: DataFrame, side: Side) -> DataFrame:
+    name = side.stem
     return frame.select("block", F.col(f"{name}_indptr").alias("indptr"), F.col(f"{name}_indices").alias("indices"))
 
 

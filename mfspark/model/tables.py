@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from mfspark.errors import StoreError
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
 from mfspark.training.history import Iteration
@@ -57,7 +58,8 @@ def factor_table(ids: pa.Array, features: NDArray[Any], bias: NDArray[Any] | Non
 def to_tables(spark: SparkSession, fitted: Fitted, kinds: tuple[T.DataType, T.DataType]) -> dict[str, DataFrame]:
     """Return user_factors, item_factors (id, features, bias), user_ids and item_ids (id, index)."""
     frames = {}
-    for side, name in enumerate(("user", "item")):
+    for side in Side:
+        name = side.stem
         ids, kind = fitted.ids[side], kinds[side].simpleString()
         table = factor_table(ids, fitted.features(side), fitted.bias(side))
         frames[f"{name}_factors"] = spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
@@ -87,7 +89,8 @@ def from_tables(
     low, high = parameters["limits"]
     limits = (-np.inf if low is None else low, np.inf if high is None else high)
     ids, sides, kinds = [], [], []
-    for side, name in enumerate(("user", "item")):
+    for side in Side:
+        name = side.stem
         frame = tables[f"{name}_factors"].select("id", "features", "bias")
         kinds.append(frame.schema["id"].dataType)
         found, array = _side_from(frame, name, settings, settings.bias[side])

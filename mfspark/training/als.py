@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.columns import SIDES
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.blocks.profile import Profile
 from mfspark.errors import TrainingError
 from mfspark.kernels.als.half_step import STATISTICS, solve_block
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Schedule, finished
@@ -50,7 +49,7 @@ def half_step(
     blocks: DataFrame,
     layout: Layout,
     factors: Factors,
-    solved: int,
+    dst: Side,
     settings: Settings,
     measure: bool,
     limits: tuple[float, float],
@@ -58,11 +57,11 @@ def half_step(
 ) -> NDArray[np.float64]:
     """Solve one side against the other on the workers, replace it in ``factors``, and return the summed statistics.
 
-    ``settings`` are those of side 0; ``solved`` names the side to solve.
+    ``settings`` are those of the users; ``dst`` names the side to solve.
     """
-    seen = settings if solved == 0 else settings.swapped()
-    fixed = fix(factors.sides[1 - solved], seen, factors.intercept)
-    start = factors.sides[solved] if seen.warm else None
+    seen = settings if dst == Side.USER else settings.swapped()
+    fixed = fix(factors.sides[dst.other], seen, factors.intercept)
+    start = factors.sides[dst] if seen.warm else None
 
     def solve(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, list[float], int]:
         fixed, start = data
@@ -70,19 +69,19 @@ def half_step(
         X, statistics, unsolved = solve_block(block, fixed, seen, before, measure, limits)
         return X.tobytes(), statistics.tolist(), unsolved
 
-    found = visit_blocks(blocks, layout, solved, (fixed, start), solve, _RESULTS, carrier)
+    found = visit_blocks(blocks, layout, dst, (fixed, start), solve, _RESULTS, carrier)
     for row in found:
         if row["unsolved"] >= 0:
-            raise unsolvable(factors, solved, int(layout.bounds[solved][row["block"]] + row["unsolved"]))
-    factors.sides[solved] = joined(found, "solved", factors.sides[solved])
+            raise unsolvable(factors, dst, int(layout.bounds[dst][row["block"]] + row["unsolved"]))
+    factors.sides[dst] = joined(found, "solved", factors.sides[dst])
     return np.sum([row["statistics"] for row in found], axis=0)
 
 
-def unsolvable(factors: Factors, side: int, place: int) -> TrainingError:
+def unsolvable(factors: Factors, side: Side, place: int) -> TrainingError:
     """Return the error for a row whose equations have no finite solution."""
     name = f"{factors.ids[side][place].as_py()!r}" if factors.ids else f"number {place}"
     return TrainingError(
-        f"the equations of {SIDES[side]} {name} have no finite solution: raise regParam, or look for extreme ratings "
+        f"the equations of {side.stem} {name} have no finite solution: raise regParam, or look for extreme ratings "
         "or weights of that id"
     )
 
@@ -103,8 +102,8 @@ def alternate(
     history: list[Iteration] = []
     for iteration in range(1, schedule.iterations + 1):
         began = time.perf_counter()
-        first = half_step(blocks, layout, factors, 1, settings, False, schedule.limits, carrier)
-        second = half_step(blocks, layout, factors, 0, settings, True, schedule.limits, carrier)
+        first = half_step(blocks, layout, factors, Side.ITEM, settings, False, schedule.limits, carrier)
+        second = half_step(blocks, layout, factors, Side.USER, settings, True, schedule.limits, carrier)
         history.append(summed(iteration, first, second, time.perf_counter() - began))
         if schedule.report is not None:
             schedule.report(history[-1], schedule.iterations)

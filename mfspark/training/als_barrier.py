@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.blocks.build import Layout, assembled, place, read_block
-from mfspark.blocks.columns import SIDES
 from mfspark.errors import TrainingError
 from mfspark.kernels.als.half_step import solve_block
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
 from mfspark.session import is_connect
 from mfspark.training.als import Factors, summed, unsolvable
@@ -56,9 +55,9 @@ class _Task:
 class _UnsolvableError(Exception):
     """Some row's equations have no finite solution: which side, and which row."""
 
-    def __init__(self, side: int, row: int) -> None:
+    def __init__(self, side: Side, row: int) -> None:
         super().__init__(side, row)
-        self.place = [side, row]
+        self.place = [int(side), row]
 
 
 def possible(spark: SparkSession, carrier: str) -> bool:
@@ -94,7 +93,7 @@ def alternate_together(
         data = found.column("data")[row].as_buffer()
         if side == _ERROR:
             error = json.loads(data.to_pybytes())
-            raise unsolvable(factors, *error) if isinstance(error, list) else TrainingError(error)
+            raise unsolvable(factors, Side(error[0]), error[1]) if isinstance(error, list) else TrainingError(error)
         if side == _HISTORY:
             history = [_iteration(line) for line in np.frombuffer(data).reshape(-1, 6).tolist()]
             continue
@@ -113,7 +112,7 @@ def _run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
         batches = assembled(batches, task.layout) if "target" in first.schema.names else batches
     rows = [(batch, row) for batch in batches for row in range(batch.num_rows)]
     gang = Gang(task.secret) if task.layout.blocks > 1 else Solo()
-    own = [_own_block(rows, side, gang.number, task.layout) for side in range(2)]
+    own = [_own_block(rows, side, gang.number, task.layout) for side in Side]
     try:
         history = _train(own, [side.copy() for side in sides], task, gang)
     except (TrainingError, _UnsolvableError) as error:
@@ -127,7 +126,7 @@ def _run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
     if gang.number == 0:
         lines = [[np.nan if value is None else value for value in vars(line).values()] for line in history[0]]
         yield _row(_HISTORY, 0, np.array(lines, np.float64).tobytes())
-    for side, solved in enumerate(history[1]):
+    for side, solved in zip(Side, history[1], strict=True):
         if gang.number + 1 < len(task.layout.bounds[side]):
             yield _row(side, gang.number, solved.tobytes())
 
@@ -138,20 +137,20 @@ def _train(
     """Run the loop in one task, and return the history and this task's rows of both sides."""
     tell = reporter(task.verbose and gang.number == 0)
     settings, schedule, history = task.settings, task.schedule, list[Iteration]()
-    solved = [_part(sides[side], task.layout, side, gang.number) for side in range(2)]
+    solved = [_part(sides[side], task.layout, side, gang.number) for side in Side]
     for iteration in range(1, schedule.iterations + 1):
         began, sums = time.perf_counter(), []
-        for side in (1, 0):
-            seen = settings if side == 0 else settings.swapped()
-            fixed = fix(sides[1 - side], seen, task.intercept)
-            start = solved[side] if seen.warm else None
-            X, statistics, unsolved = solve_block(own[side], fixed, seen, start, side == 0, schedule.limits)
+        for dst in (Side.ITEM, Side.USER):
+            seen = settings if dst == Side.USER else settings.swapped()
+            fixed = fix(sides[dst.other], seen, task.intercept)
+            start = solved[dst] if seen.warm else None
+            X, statistics, unsolved = solve_block(own[dst], fixed, seen, start, dst == Side.USER, schedule.limits)
             parts = gang.gather((X, statistics, unsolved))
             for number, part in enumerate(parts):
                 if part[2] >= 0:
-                    raise _UnsolvableError(side, int(task.layout.bounds[side][number] + part[2]))
-            sides[side] = np.concatenate([part[0] for part in parts])
-            solved[side] = X
+                    raise _UnsolvableError(dst, int(task.layout.bounds[dst][number] + part[2]))
+            sides[dst] = np.concatenate([part[0] for part in parts])
+            solved[dst] = X
             sums.append(np.sum([part[1] for part in parts], axis=0))
         history.append(summed(iteration, sums[0], sums[1], time.perf_counter() - began))
         tell(history[-1], schedule.iterations)
@@ -160,19 +159,19 @@ def _train(
     return history, solved
 
 
-def _own_block(rows: list[tuple[pa.RecordBatch, int]], side: int, number: int, layout: Layout) -> Block:
+def _own_block(rows: list[tuple[pa.RecordBatch, int]], side: Side, number: int, layout: Layout) -> Block:
     bounds = layout.bounds[side]
     own = replace(layout, bounds=(bounds, bounds))
     for batch, row in rows:
         if batch.column("block")[row].as_py() == number and number + 1 < len(bounds):
-            return read_block(batch, row, SIDES[side], own)
+            return read_block(batch, row, side, own)
     empty = int(bounds[number + 1] - bounds[number]) if number + 1 < len(bounds) else 0
     return Block(np.zeros(empty + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
-def _part(side: NDArray[Any], layout: Layout, place: int, number: int) -> NDArray[Any]:
-    bounds = layout.bounds[place]
-    return side[bounds[number] : bounds[number + 1]] if number + 1 < len(bounds) else side[:0]
+def _part(array: NDArray[Any], layout: Layout, side: Side, number: int) -> NDArray[Any]:
+    bounds = layout.bounds[side]
+    return array[bounds[number] : bounds[number + 1]] if number + 1 < len(bounds) else array[:0]
 
 
 def _iteration(line: list[float]) -> Iteration:

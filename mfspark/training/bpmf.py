@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.columns import SIDES
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.errors import TrainingError
 from mfspark.kernels.als.gibbs import Prior, sample_prior, sample_rows
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.topk import pair_scores
 from mfspark.training.als import Factors
@@ -53,13 +52,13 @@ class Samples:
     sides: tuple[list[NDArray[Any]], list[NDArray[Any]]] = field(default_factory=lambda: ([], []))
     held: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    def joined(self, side: int) -> NDArray[Any]:
+    def joined(self, side: Side) -> NDArray[Any]:
         """Return a side's samples side by side (n x samples k), users divided by the number of samples.
 
         The product of a user's and an item's row is then the mean over the samples of their products.
         """
         array = np.concatenate(self.sides[side], axis=1)
-        return array / np.float32(len(self.sides[side])) if side == 0 else array
+        return array / np.float32(len(self.sides[side])) if side == Side.USER else array
 
 
 def sample(
@@ -81,9 +80,9 @@ def sample(
     kept = chain.kept(schedule.iterations)
     for sweep in range(schedule.iterations):
         began = time.perf_counter()
-        for side in (1, 0):
-            prior = sample_prior(factors.sides[side][:, : settings.rank], generator, PRIOR_STRENGTH, settings.rank)
-            drawn = _draw(blocks, layout, factors, side, prior, settings, chain, sweep, carrier)
+        for dst in (Side.ITEM, Side.USER):
+            prior = sample_prior(factors.sides[dst][:, : settings.rank], generator, PRIOR_STRENGTH, settings.rank)
+            drawn = _draw(blocks, layout, factors, dst, prior, settings, chain, sweep, carrier)
         squares, predicted, ratings = drawn
         if sweep in kept:
             for keep, array in zip(samples.sides, factors.sides, strict=True):
@@ -104,7 +103,7 @@ def _draw(
     blocks: DataFrame,
     layout: Layout,
     factors: Factors,
-    drawn: int,
+    dst: Side,
     prior: Prior,
     settings: Settings,
     chain: Chain,
@@ -112,20 +111,20 @@ def _draw(
     carrier: str,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Draw one side, replace it in ``factors``; return the squared error, the held-out predictions and ratings."""
-    intercept, bounds = factors.intercept, layout.bounds[drawn]
-    data = (factors.sides[1 - drawn], *prior.padded(settings.padded, settings.dtype))
+    intercept, bounds = factors.intercept, layout.bounds[dst]
+    data = (factors.sides[dst.other], *prior.padded(settings.padded, settings.dtype))
 
     def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int]:
-        return _draw_block(block, data, settings, chain, (sweep, drawn, rows.start), intercept)
+        return _draw_block(block, data, settings, chain, (sweep, int(dst), rows.start), intercept)
 
-    found = visit_blocks(blocks, layout, drawn, data, draw, _RESULTS, carrier)
+    found = visit_blocks(blocks, layout, dst, data, draw, _RESULTS, carrier)
     for row in found:
         if row["unsolved"] >= 0:
             raise TrainingError(
-                f"the precision of {SIDES[drawn]} number {bounds[row['block']] + row['unsolved']} is not positive "
+                f"the precision of {dst.stem} number {bounds[row['block']] + row['unsolved']} is not positive "
                 "definite: use precision='float64', or look for extreme ratings or weights of that id"
             )
-    factors.sides[drawn] = joined(found, "drawn", factors.sides[drawn])
+    factors.sides[dst] = joined(found, "drawn", factors.sides[dst])
     held, ratings = (
         np.concatenate([np.frombuffer(row[name], np.float32) for row in found]).astype(np.float64)
         for name in ("held", "ratings")

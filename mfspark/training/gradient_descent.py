@@ -19,7 +19,7 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, side_sums, summed, visit_blocks
 from mfspark.blocks.profile import Profile
 from mfspark.errors import TrainingError
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.gradient_descent import (
     FIT,
     HALVES,
@@ -39,7 +39,6 @@ from mfspark.training.history import Iteration
 from mfspark.training.loop import Schedule
 
 _RESULTS = {"own": "binary", "other": "binary", "statistics": "array<double>"}
-_SIDE = 0  # the side whose blocks are passed over
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class Pass:
         self.ridges = [
             ridge(weight, reg, settings.exponent) for weight, reg in zip(weights, settings.reg_param, strict=True)
         ]
-        self.total = float(weights[_SIDE].sum())
+        self.total = float(weights[Side.USER].sum())
         self.half = HALVES.get(descent.loss, 1.0) / 2
 
     def at(self, factors: Factors, step: int, last: bool = False) -> Gradient:
@@ -164,9 +163,9 @@ class Pass:
             )
             return dX.tobytes(), dY.tobytes(), statistics.tolist()
 
-        here = (factors.sides[_SIDE], factors.sides[1 - _SIDE])
+        here = (factors.sides[Side.USER], factors.sides[Side.ITEM])
         data = (here, factors.intercept)
-        found = visit_blocks(self.blocks, self.layout, _SIDE, data, derive, _RESULTS, self.carrier)
+        found = visit_blocks(self.blocks, self.layout, Side.USER, data, derive, _RESULTS, self.carrier)
         sums = np.sum([row["statistics"] for row in found], axis=0)
         if last:
             return [], sums

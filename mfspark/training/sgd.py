@@ -26,8 +26,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.blocks.build import place, read_block
-from mfspark.blocks.columns import SIDES
 from mfspark.errors import ParameterError, TrainingError
+from mfspark.kernels.csr import Side
 from mfspark.kernels.sgd.cells import Rows, UserBlock
 from mfspark.training.history import Iteration
 from mfspark.training.sgd_worker import Job, Worker
@@ -42,14 +42,14 @@ Batches = Iterator[pa.RecordBatch]
 def run(batches: Batches, job: Job) -> Batches:
     """Run one task of a fit: the rows of its blocks in; factors, and from the first task the history, out."""
     bounds = job.bounds
-    own = replace(job.layout, bounds=(bounds[0], bounds[0]))
+    own = replace(job.layout, bounds=(bounds[Side.USER],) * 2)
     users = []
     for batch in batches:
         for row in range(batch.num_rows):
             number = batch.column("block")[row].as_py()
             if number < job.blocks:
-                block = read_block(batch, row, SIDES[0], own)
-                users.append(UserBlock(number, int(bounds[0][number]), block, bounds[1], job.recipe))
+                block = read_block(batch, row, Side.USER, own)
+                users.append(UserBlock(number, int(bounds[Side.USER][number]), block, bounds[Side.ITEM], job.recipe))
     gang = Gang(job.secret) if job.tasks > 1 else Solo()
     worker = Worker(job, users, gang)
     try:
@@ -61,9 +61,9 @@ def run(batches: Batches, job: Job) -> Batches:
     if gang.number == 0:
         table = np.array([[np.nan if x is None else x for x in vars(line).values()] for line in history], np.float64)
         yield _row("history", 0, 0, table.tobytes())
-    for kind, blocks in (("user", {u.number: u.rows for u in worker.users}), ("item", worker.items)):
+    for side, blocks in zip(Side, ({u.number: u.rows for u in worker.users}, worker.items), strict=True):
         for number, rows in blocks.items():
-            yield from _rows(kind, number, rows, job.recipe.rank)
+            yield from _rows(side.stem, number, rows, job.recipe.rank)
 
 
 def _rows(kind: str, number: int, rows: Rows, rank: int) -> Batches:
@@ -99,7 +99,7 @@ def fit(blocks: DataFrame, job: Job) -> tuple[list[NDArray[np.float32]], list[It
     Parameters
     ----------
     blocks : DataFrame
-        From ``blocks.build.build`` with side 0.
+        From ``blocks.build.build`` for the users only.
     job : Job
         How to train.
 
@@ -149,7 +149,7 @@ def _collect(found: pa.Table, job: Job) -> tuple[list[NDArray[np.float32]], list
                 valid = None if np.isnan(line[4]) else line[4]
                 history.append(Iteration(int(line[0]), line[1], line[2], line[3], valid, line[5]))
             continue
-        side = SIDES.index(kind)
+        side = Side[kind.upper()]
         part = np.frombuffer(data, np.float32).reshape(-1, sides[side].shape[1])
         start = int(job.bounds[side][number]) + first
         sides[side][start : start + len(part)] = part

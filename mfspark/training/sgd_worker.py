@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mfspark.blocks.build import Layout
 from mfspark.errors import TrainingError
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.sgd.cells import (
     Recipe,
     Rows,
@@ -51,7 +51,7 @@ class Job:
     @property
     def blocks(self) -> int:
         """The number d of blocks a side."""
-        return len(self.bounds[0]) - 1
+        return len(self.bounds[Side.USER]) - 1
 
     @property
     def twice(self) -> float:
@@ -73,7 +73,8 @@ class Worker:
             users = users + [_without_users(number, job) for number in missing]
         self.users = sorted(users, key=lambda user: user.number)
         self.counts, self.weight = self._item_weights()
-        self.regularisation = visit_regularisation(self.weight, self.counts, self.recipe.reg[1], self.recipe.exponent)
+        reg = self.recipe.reg[Side.ITEM]
+        self.regularisation = visit_regularisation(self.weight, self.counts, reg, self.recipe.exponent)
         self.items: dict[int, Rows] = {}
         self.rounds = 0
 
@@ -110,7 +111,7 @@ class Worker:
 
     def _item_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the visits of an epoch and the sum of weights, by item, over all tasks."""
-        n, own = int(self.job.bounds[1][-1]), [user.item_weights() for user in self.users]
+        n, own = int(self.job.bounds[Side.ITEM][-1]), [user.item_weights() for user in self.users]
         summed = [np.sum([pair[place] for pair in own], axis=0) if own else np.zeros(n) for place in range(2)]
         gathered = self.gang.gather(summed)
         counts, weight = (np.sum([task[place] for task in gathered], axis=0) for place in range(2))
@@ -120,10 +121,11 @@ class Worker:
     def _start(self, stratum: NDArray[np.int64]) -> None:
         for user in self.users:
             block = int(stratum[user.number])
-            self.items[block] = first_rows(int(self.job.bounds[1][block]), self._width(block), 1, self.recipe)
+            first = int(self.job.bounds[Side.ITEM][block])
+            self.items[block] = first_rows(first, self._width(block), Side.ITEM, self.recipe)
 
     def _width(self, block: int) -> int:
-        return int(self.job.bounds[1][block + 1] - self.job.bounds[1][block])
+        return int(self.job.bounds[Side.ITEM][block + 1] - self.job.bounds[Side.ITEM][block])
 
     def _pass(self, order: NDArray[np.int64], course: Course) -> Found:
         """Run an epoch's strata."""
@@ -131,17 +133,17 @@ class Worker:
             user.prepare(course.epoch)
 
         def descend(user: UserBlock, block: int) -> float:
-            part = slice(self.job.bounds[1][block], self.job.bounds[1][block + 1])
+            part = slice(self.job.bounds[Side.ITEM][block], self.job.bounds[Side.ITEM][block + 1])
             regularisation = self.regularisation
             own = regularisation[part] if isinstance(regularisation, np.ndarray) else regularisation
             return user.descend(self.items[block], block, own, course.step, course.epoch)
 
         fits = self._visit(order, descend)
-        reg, exponent = self.recipe.reg, self.recipe.exponent
-        penalties = {(0, user.number): penalty(user.rows, user.weight, reg[0], exponent) for user in self.users}
+        (own, other), exponent = self.recipe.reg, self.recipe.exponent
+        penalties = {(Side.USER, user.number): penalty(user.rows, user.weight, own, exponent) for user in self.users}
         for block, rows in self.items.items():
-            part = slice(self.job.bounds[1][block], self.job.bounds[1][block + 1])
-            penalties[1, block] = penalty(rows, self.weight[part], reg[1], exponent)
+            part = slice(self.job.bounds[Side.ITEM][block], self.job.bounds[Side.ITEM][block + 1])
+            penalties[Side.ITEM, block] = penalty(rows, self.weight[part], other, exponent)
         held = [*self.items.values(), *(user.rows for user in self.users)]
         finite = all(all_finite(*rows.arrays()) for rows in held)
         parts = self.gang.gather((fits, penalties, finite))
@@ -190,7 +192,7 @@ class Worker:
             self.gang.send(to, ("items", self.rounds, block), [array.tobytes() for array in rows.arrays()])
 
     def _receive(self, block: int) -> None:
-        rows = empty_rows(self._width(block), 1, self.recipe)
+        rows = empty_rows(self._width(block), Side.ITEM, self.recipe)
         for array, data in zip(rows.arrays(), self.gang.take(("items", self.rounds, block)), strict=True):
             array[:] = np.frombuffer(data, np.float32).reshape(array.shape)
         self.items[block] = rows
@@ -208,7 +210,7 @@ def _without_users(number: int, job: Job) -> UserBlock:
     """Return a block that the frame lacks because it has no users: more blocks than users."""
     none = np.empty(0, np.int32)
     block = Block(np.zeros(1, np.int64), none, np.empty(0, np.float32))
-    return UserBlock(number, int(job.bounds[0][number]), block, job.bounds[1], job.recipe)
+    return UserBlock(number, int(job.bounds[Side.USER][number]), block, job.bounds[Side.ITEM], job.recipe)
 
 
 def _ordered_sum(parts: Any) -> float:

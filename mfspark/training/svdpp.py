@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.errors import TrainingError
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.svdpp import STATISTICS, epoch, measure, whole_users
 from mfspark.training.gradient_descent import settled
 from mfspark.training.history import Iteration
@@ -112,7 +112,7 @@ def _pass(
         seed = np.random.SeedSequence((descent.seed % 2**64, iteration, number)).generate_state(1, np.uint64)[0]
         return _visit(block, data.users[rows], data, descent, step, seed, limits)
 
-    found = visit_blocks(blocks, layout, 0, replace(state), visit, _RESULTS, carrier)
+    found = visit_blocks(blocks, layout, Side.USER, replace(state), visit, _RESULTS, carrier)
     users = joined(found, "users", state.users)
     if step:
         counts = np.array([np.frombuffer(row["counts"], np.int32) for row in found])

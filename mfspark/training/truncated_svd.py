@@ -21,11 +21,10 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, side_sums, summed, visit_blocks
 from mfspark.blocks.profile import Profile
-from mfspark.kernels.csr import Block
+from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.spmm import add_product, add_transposed_product, padded
 
 Doubles = NDArray[np.float64]
-_SIDE = 0
 IMPUTATIONS = ("zero", "mean", "userMean", "itemMean")
 """What a missing pair is: 0, the mean of all ratings, of the user's, of the item's."""
 
@@ -101,7 +100,7 @@ class Matrix:
 
         data = (padded(Q), self.behind)
         results = {"product": "binary", "square": "double"}
-        found = visit_blocks(self.blocks, self.layout, _SIDE, data, multiply, results, self.carrier)
+        found = visit_blocks(self.blocks, self.layout, Side.USER, data, multiply, results, self.carrier)
         out = np.zeros((self.shape[1 if square else 0], width))
         return (summed if square else joined)(found, "product", out), sum(row["square"] for row in found)
 

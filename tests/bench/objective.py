@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from mfspark.blocks.build import build, plan, read_block
 from mfspark.blocks.columns import Columns
 from mfspark.kernels.als.half_step import STATISTICS, objective
-from mfspark.kernels.csr import EMPTY
+from mfspark.kernels.csr import EMPTY, Side
 from mfspark.kernels.objective import Settings, expand, fix, row_ridges
 
 
@@ -34,13 +34,13 @@ def objective_of(profile, encoded, model, implicit, reg, alpha):
         for frame, side in zip((model.userFactors, model.itemFactors), found.sides, strict=True)
     ]
     total = 0.0
-    for side, name in enumerate(("user", "item")):
-        block, fixed = read_block(batch, 0, name, layout), fix(sides[1 - side], settings)
+    for side in Side:
+        block, fixed = read_block(batch, 0, side, layout), fix(sides[side.other], settings)
         a, y = expand(block, slice(None), settings, 0.0)
         ridges, l1 = row_ridges(block, settings, len(fixed.F))
         sums = np.zeros(len(STATISTICS))
         objective(
             block.indptr, block.indices, a, y, implicit, fixed.F, EMPTY, fixed.base, ridges, l1, sides[side], sums
         )
-        total += sums[1] + (sums[0] if side == 0 else 0.0)
+        total += sums[1] + (sums[0] if side == Side.USER else 0.0)
     return float(total)

@@ -11,6 +11,7 @@ from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import profile
 from mfspark.errors import ParameterError
+from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.training.als import Factors, alternate
 from mfspark.training.loop import Schedule
@@ -122,18 +123,18 @@ def test_blocks_hold_every_rating_once_on_both_sides(ratings):
     layout = plan(found, 2, (5, 3), False)
     frame, _ = build(chosen, found, layout)
     expected = sorted(zip(USERS.tolist(), ITEMS.tolist(), R.tolist(), strict=True))
-    for side, name in enumerate(("user", "item")):
+    for side in Side:
         comp = []
         for batch in frame.toArrow().to_batches():
             for row in range(batch.num_rows):
                 number = batch.column("block")[row].as_py()
                 if number + 1 >= len(layout.bounds[side]):
                     continue
-                block = read_block(batch, row, name, layout)
+                block = read_block(batch, row, side, layout)
                 for r in range(block.rows):
                     for t in range(block.indptr[r], block.indptr[r + 1]):
                         pair = (layout.bounds[side][number] + r, int(block.indices[t]))
-                        comp.append((*(pair if side == 0 else pair[::-1]), float(block.table[block.values[t]])))
+                        comp.append((*(pair if side == Side.USER else pair[::-1]), float(block.table[block.values[t]])))
         assert sorted(comp) == expected
 
 
@@ -147,10 +148,10 @@ def test_the_worked_example(spark):
     layout = plan(found, 2, (2, 2), False)
     table = build(encoded, found, layout)[0].toArrow().sort_by("block")
     comp = {}
-    for name in ("user", "item"):
+    for side in Side:
         for number, batch in enumerate(table.to_batches(max_chunksize=1)):
-            block = read_block(batch, 0, name, layout)
-            comp[name, number] = (block.indptr.tolist(), block.indices.tolist())
+            block = read_block(batch, 0, side, layout)
+            comp[side.stem, number] = (block.indptr.tolist(), block.indices.tolist())
     one, two = ([0, 2, 3], [0, 2, 1]), ([0, 1], [0])
     assert comp == {("user", 0): one, ("user", 1): two, ("item", 0): one, ("item", 1): two}
 

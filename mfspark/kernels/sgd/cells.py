@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfspark.kernels.csr import Block, counting_order
+from mfspark.kernels.csr import Block, Side, counting_order
 from mfspark.kernels.losses import POISSON, POISSON_IDENTITY, get_loss
 from mfspark.kernels.objective import ridge
 from mfspark.kernels.sgd.negatives import sample_negatives
@@ -130,13 +130,13 @@ class Rows:
         return Rows(factors, *(None if array is None else array.copy() for array in (self.bias, self.squares)))
 
 
-def empty_rows(n: int, side: int, recipe: Recipe) -> Rows:
+def empty_rows(n: int, side: Side, recipe: Recipe) -> Rows:
     """Return the rows of a block, all zero (squared gradients one)."""
     bias = np.zeros(n, np.float32) if recipe.bias[side] else None
     return Rows(aligned_zeros(n, recipe.rank), bias, np.ones((n, 4), np.float32) if recipe.adagrad else None)
 
 
-def first_rows(first: int, n: int, side: int, recipe: Recipe) -> Rows:
+def first_rows(first: int, n: int, side: Side, recipe: Recipe) -> Rows:
     """Return the start of rows ``first`` to ``first + n``: a function of the seed, the side and the row only."""
     rows, k = empty_rows(n, side, recipe), recipe.rank
     for chunk in range(first // _CHUNK, -(-(first + n) // _CHUNK)):
@@ -231,7 +231,7 @@ class UserBlock:
             held = self._preferences(held)
         self.held = cut(held, bounds) if held.rows.size else []
         self.regularisation = visit_regularisation(self.weight, self.counts, recipe.reg[0], recipe.exponent)
-        self.rows = first_rows(first, block.rows, 0, recipe)
+        self.rows = first_rows(first, block.rows, Side.USER, recipe)
 
     def item_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the number and the weights of this block's ratings, by item, for all items."""
