@@ -30,7 +30,7 @@ from mfspark.kernels import compile, probe
 
 print(probe.total(np.array([3.0, 1.0])))
 print(sum(probe.total.stats.cache_hits.values()), sum(probe.total.stats.cache_misses.values()))
-print(compile.cache_folder())
+print(compile.cache_folder("mfspark.kernels.probe"))
 """
 
 
@@ -121,17 +121,24 @@ def test_processes_that_need_it_at_once_compile_it_once(copy, tmp_path):
 
 def test_machine_code_of_other_sources_goes(copy, tmp_path):
     for age in range(6):
-        old = tmp_path / "own" / "mfspark" / f"kernels-{age}"
+        old = tmp_path / "own" / "mfspark" / f"mfspark.kernels.probe-{age}"
         old.mkdir(parents=True)
         os.utime(old, (1_000_000 - age, 1_000_000 - age))
     current = run(copy, tmp_path, MFSPARK_CACHE_DIR=str(tmp_path / "own"))[2]
-    left = {folder.name for folder in current.parent.iterdir()}
-    assert left == {current.name, "kernels-0", "kernels-1", "kernels-2"}
+    left = {folder.name.rpartition("-")[2] for folder in current.parent.glob("mfspark.kernels.probe-*")}
+    assert left == {current.name.rpartition("-")[2], "0", "1", "2"}
 
 
 def test_somebody_elses_machine_code_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setattr(compiler.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(compiler, "_bases", lambda: iter([tmp_path / "mfspark-0"]))
-    assert compiler.cache_folder.__wrapped__().parent == tmp_path / "mfspark-0"
+    assert compiler.cache_base.__wrapped__() == tmp_path / "mfspark-0"
     monkeypatch.setattr(compiler, "_owner", lambda _: os.getuid() + 1)
-    assert compiler.cache_folder.__wrapped__() is None
+    assert compiler.cache_base.__wrapped__() is None
+
+
+def test_a_module_depends_on_what_it_imports_and_on_nothing_else():
+    used = compiler._used_by("mfspark.kernels.als.half_step")
+    assert {"mfspark.kernels.als.half_step", "mfspark.kernels.cholesky", "mfspark.kernels.simd"} < used
+    assert not {"mfspark.kernels.topk", "mfspark.kernels.sgd.update"} & used
+    assert compiler._used_by("elsewhere") == set(compiler._sources())
