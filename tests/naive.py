@@ -20,12 +20,12 @@ def triples(R):
 
 
 def confidence(form, r, alpha, w0):
-    """Return c of one observed pair."""
+    """Return c of one observed pair; a negative r is a dislike (p = 0) held with confidence |r|."""
     return {
         "mllib": w0 + alpha * abs(r),
-        "linear": alpha * r,
+        "linear": alpha * abs(r),
         "log": w0 + alpha * np.log(1 + abs(r)),
-        "ials": w0 + alpha * r,
+        "ials": w0 + alpha * abs(r),
     }[form]
 
 
@@ -40,8 +40,8 @@ def row_equations(ratings, weights, H, lam, implicit=False, form="mllib", alpha=
             lhs += w * np.outer(h, h)
             rhs += w * r * h
         elif form == "ials":
-            lhs += w * alpha * r * np.outer(h, h)
-            rhs += w * alpha * r * h
+            lhs += w * alpha * abs(r) * np.outer(h, h)
+            rhs += w * alpha * max(r, 0) * h
         else:
             c = confidence(form, r, alpha, w0)
             lhs += w * (c - w0) * np.outer(h, h)
@@ -119,7 +119,7 @@ def implicit_loss(users, items, r, U, V, reg=0.1, nu=1.0, form="mllib", alpha=1.
             if x is None:
                 fit += w0 * s**2
             elif form == "ials":
-                fit += w0 * s**2 + alpha * x * (s - 1) ** 2
+                fit += w0 * s**2 + alpha * abs(x) * (s - (x > 0)) ** 2
             else:
                 fit += confidence(form, x, alpha, w0) * ((x > 0) - s) ** 2
     penalty = 0.0

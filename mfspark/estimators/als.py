@@ -47,8 +47,9 @@ class ALS(BlockEstimator, HasElasticNetParam):
     alpha : float, default 1
         How fast confidence grows with the rating.
     confidence : str, default "mllib"
-        The confidence of an observed pair: "mllib" w0 + alpha |r|, "linear" alpha r (as ``implicit``),
-        "log" w0 + alpha log(1 + |r|), "ials" (Rendle et al. 2022).
+        The confidence of an observed pair: "mllib" w0 + alpha |r|, "linear" alpha |r| (as ``implicit``),
+        "log" w0 + alpha log(1 + |r|), "ials" alpha |r| on top of w0 (Rendle et al. 2022). In all of them a rating > 0
+        is a like (p = 1), any other a dislike (p = 0) held with that confidence.
     unobservedWeight : float, default 1
         w0, the weight of pairs that are not in the data (implicit only).
     nonnegative : bool, default False

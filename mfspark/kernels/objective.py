@@ -25,8 +25,9 @@ def _mllib(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
 
 
 def _linear(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
-    """C = alpha r, as ``implicit``, which multiplies by alpha and adds no one."""
-    return alpha * r - w0, np.where(r > 0, alpha * r, 0)
+    """C = alpha |r|, as ``implicit``, which adds no one: a negative r is a dislike held with confidence alpha |r|."""
+    c = alpha * np.abs(r)
+    return c - w0, np.where(r > 0, c, 0)
 
 
 def _log(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
@@ -36,8 +37,9 @@ def _log(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:
 
 
 def _ials(r: Array, alpha: float, w0: float) -> tuple[Array, Array]:  # noqa: ARG001
-    """Observed terms alpha r (s - 1)^2 on top of w0 s^2 over all pairs: Rendle et al. 2022, equation 1."""
-    return alpha * r, alpha * r
+    """Observed terms alpha |r| (s - p)^2 on top of w0 s^2 over all pairs: Rendle et al. 2022, equation 1 (r > 0)."""
+    extra = alpha * np.abs(r)
+    return extra, np.where(r > 0, extra, 0)
 
 
 CONFIDENCES = {"mllib": _mllib, "linear": _linear, "log": _log, "ials": _ials}
@@ -48,15 +50,15 @@ def coefficients(confidence: str, r: Array, alpha: float, w0: float) -> tuple[Ar
     """Return a and b of the implicit normal equations for ratings r.
 
     With the fixed side's rows h and G = H^T H: lhs = w0 G + sum a h h^T, rhs = sum b h, and the loss of all pairs is
-    sum over all pairs w0 s^2 + sum over the observed ones a s^2 - 2 b s + b (up to pairs with p = 0 and r < 0, for
-    which b = 0).
+    sum over all pairs w0 s^2 + sum over the observed ones a s^2 - 2 b s + b.
 
     Parameters
     ----------
     confidence : str
         A key of CONFIDENCES.
     r : float array
-        Ratings (counts); a pair is liked (p = 1) where r > 0.
+        Ratings (counts); a pair is liked (p = 1) where r > 0, and observed but not liked (p = 0) elsewhere, the surer
+        the more negative r is. a is at least -w0, so that the equations stay positive definite.
     alpha : float
         How fast the confidence grows with r.
     w0 : float
