@@ -1,4 +1,4 @@
-"""The ingest job: a source of ratings becomes the tables ratings, quarantine, user_ids, item_ids and ingest_log."""
+"""The ingest job: a source of ratings becomes the tables ratings, quarantine and ingest_log."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.config import Config
-from mfspark.data import Checked, extend_ids
-from mfspark.errors import StoreError
+from mfspark.data import Checked
 from mfspark.pipeline.ratings import Keep, keeping, noise_floor_of, read_checked
 from mfspark.store import Location, tables
 
@@ -20,7 +19,6 @@ INGEST_LOG = (
     "run_id string, source string, rows_in bigint, accepted bigint, rejected bigint, reasons string, users bigint, "
     "items bigint, ratings_version bigint, noise_floor double, started_at timestamp, finished_at timestamp"
 )
-ID_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,13 @@ def ingest(spark: SparkSession, config: Config, run_id: str) -> IngestReport:
     """Read the source, check every row, and write the tables of the store; repeating a run id changes nothing.
 
     ``ratings`` (user, item, rating, timestamp[, weight], run_id) is replaced as a whole, or, with ``source.mode``
-    append, only this run's rows in it. The id tables keep every id's index and get the new ids. The log's row comes
-    last: a run without one did not finish.
+    append, only this run's rows in it. The log's row comes last: a run without one did not finish. Ids stay as they
+    are: what numbers a model gave them is published with the model.
 
     Raises
     ------
     DataError
-        Nothing accepted, rows that do not add up, a missing column, ids of another type than before.
+        Nothing accepted, rows that do not add up, a missing column.
     StoreError
         A column's type differs from the stored table's.
     """
@@ -77,28 +75,9 @@ def _ingest(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> Ing
     rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
     tables.replace_slice(rejected, location.table("quarantine"), "run_id", run_id)
     own = tables.read(spark, location.table("ratings"), version).where(F.col("run_id") == run_id)
-    for side in ("user", "item"):
-        extend_stored_ids(spark, own, side, location.table(f"{side}_ids"), keep)
     report = _report(run_id, config, rows_in, checked, own, version)
     _log(spark, report, location.table("ingest_log"), started)
     return report
-
-
-def extend_stored_ids(
-    spark: SparkSession, ratings: DataFrame, side: str, address: str, keep: Keep | None = None
-) -> None:
-    """Add the new ids of one side to its id table; known ids keep their index, whoever writes at the same time."""
-    id_type = ratings.schema[side].dataType.simpleString()
-    tables.create(spark, address, {"id": id_type, "index": "bigint"})
-    for _ in range(ID_ATTEMPTS):
-        version = tables.current_version(spark, address)
-        existing = tables.read(spark, address, version)
-        last = existing.agg(F.max("index")).first()
-        following = 0 if last is None or last[0] is None else last[0] + 1
-        new = extend_ids(existing, ratings, side, materialise=keep).where(F.col("index") >= following)
-        if tables.append_if_unchanged(new, address, version):
-            return
-    raise StoreError(f"the id table {address} could not be extended: other writers came first {ID_ATTEMPTS} times")
 
 
 def _write_ratings(accepted: DataFrame, address: str, config: Config, run_id: str) -> None:
@@ -113,7 +92,7 @@ def _report(
 ) -> IngestReport:
     sides = [own.select(side).distinct().count() for side in ("user", "item")]
     location = Location(config.store.location)
-    names = ("ratings", "quarantine", "user_ids", "item_ids", "ingest_log")
+    names = ("ratings", "quarantine", "ingest_log")
     return IngestReport(
         run_id=run_id,
         source=config.source.path or config.source.format,

@@ -11,7 +11,6 @@ from mfspark.data import random_split
 from mfspark.errors import ConfigError, DataError, ParameterError, StoreError
 from mfspark.pipeline import evaluate, ingest, predict, train
 from mfspark.pipeline.command import summary
-from mfspark.pipeline.ingesting import extend_stored_ids
 from mfspark.pipeline.training import estimator_of
 from mfspark.store import Registry, tables
 
@@ -51,7 +50,9 @@ def test_ingest_reports_what_it_wrote(spark, done):
     ratings = read(spark, config, "ratings")
     assert ratings.columns == ["user", "item", "rating", "timestamp", "run_id"]
     assert ratings.count() == 9_000
-    assert sorted(row["index"] for row in read(spark, config, "item_ids").collect()) == list(range(120))
+    assert {address.rsplit("/", 1)[1] for address in report.tables} == {"ratings", "quarantine", "ingest_log"}
+    for side in ("user", "item"):  # nothing reads them: a model publishes the numbers it gave its ids
+        assert not tables.exists(spark, f"{config.store.location}/{side}_ids")
     logged = read(spark, config, "ingest_log").collect()
     assert [(row["run_id"], row["rows_in"], row["ratings_version"]) for row in logged] == [("run-1", 9_000, 0)]
 
@@ -103,15 +104,19 @@ def test_predict_recommends_unseen_items_to_every_user(spark, done):
     assert [row["prediction"] for row in best] == sorted((row["prediction"] for row in best), reverse=True)
 
 
+def model_ids(spark, config):
+    return sorted((row["id"], row["index"]) for row in read(spark, config, "model_user_ids").collect())
+
+
 def test_repeating_the_run_changes_no_count(spark, done):
     config, _ = done
-    names = ("ratings", "quarantine", "user_ids", "item_ids", "ingest_log", "user_factors", "models")
+    names = ("ratings", "quarantine", "ingest_log", "model_user_ids", "user_factors", "models")
     before = {name: read(spark, config, name).count() for name in names}
-    ids = sorted(read(spark, config, "user_ids").collect())
+    ids = model_ids(spark, config)
     for job in (ingest, train):
         job(spark, config, "run-1")
     assert {name: read(spark, config, name).count() for name in names} == before
-    assert sorted(read(spark, config, "user_ids").collect()) == ids
+    assert model_ids(spark, config) == ids
     assert [model.version for model in Registry(spark, config.store.location).list()] == [1]
 
 
@@ -162,18 +167,18 @@ def test_rejected_rows_are_in_the_quarantine_with_their_reason(spark, tmp_path):
     assert all(row["reason"] in report.reasons for row in rows)
 
 
-def test_appended_runs_add_up_once_and_keep_old_indices(spark, tmp_path):
+def test_appended_runs_add_up_once(spark, tmp_path):
     config = text_config(tmp_path, GOOD, source={"mode": "append"}, split={"method": "none"})
     ingest(spark, config, "day-1")
-    ref_ids = {row["id"]: row["index"] for row in read(spark, config, "user_ids").collect()}
-    # ann rates item 1 again; aaa would come first if ids were numbered anew.
+    # A store of an older version has id tables, which stay as they are. ann rates item 1 again.
+    old = f"{config.store.location}/user_ids"
+    tables.overwrite(spark.createDataFrame([("ann", 0)], "id string, index long"), old)
     later = text_config(tmp_path, ["aaa::1::4", "ann::1::1"], source={"mode": "append"}, split={"method": "none"})
     for _ in range(2):
         report = ingest(spark, later, "day-2")
     assert read(spark, config, "ratings").count() == 8
     assert (report.users, report.items) == (2, 1)
-    comp_ids = {row["id"]: row["index"] for row in read(spark, config, "user_ids").collect()}
-    assert comp_ids == ref_ids | {"aaa": 3}
+    assert [tuple(row) for row in tables.read(spark, old).collect()] == [("ann", 0)]
     trained = train(spark, later, "day-2")
     assert trained.history[-1]["validationRMSE"] is None
     # The pair of ann and 1 counts once.
@@ -193,25 +198,6 @@ def test_train_reads_a_path_without_ingest(spark, tmp_path):
     report = evaluate(spark, config, "direct")
     assert report.model.predicted > 0
     assert report.noise_floor is None
-
-
-def test_ids_extended_by_another_writer_in_between_are_numbered_once(spark, tmp_path, monkeypatch):
-    address = str(tmp_path / "user_ids")
-    ratings = spark.createDataFrame([("b", 1), ("c", 1)], "user string, item int")
-    other = spark.createDataFrame([("a", 0), ("c", 1)], "id string, index long")
-    append, calls = tables.append_if_unchanged, []
-
-    def after_another(df, where, version):
-        if not calls:
-            assert append(other, where, version)
-        calls.append(version)
-        return append(df, where, version)
-
-    monkeypatch.setattr(tables, "append_if_unchanged", after_another)
-    extend_stored_ids(spark, ratings, "user", address)
-    comp = sorted((row["id"], row["index"]) for row in tables.read(spark, address).collect())
-    assert comp == [("a", 0), ("b", 2), ("c", 1)]
-    assert len(calls) == 2
 
 
 def test_settings_the_estimator_refuses(spark, done):
