@@ -3,17 +3,15 @@
 import ast
 import re
 import subprocess
-from pathlib import Path
 
+import import_graph
 import pytest
+from import_graph import PACKAGE, ROOT, every_module, tree_of
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "mfspark"
 MAX_LINES = 400
 TOP_LEVEL = {"pyproject.toml", "README.md", "jobs", "mfspark", "tests", "conf", "notebooks", "Makefile"}
 
-# Every room may import itself and the leaves; what else it may import stands here.
-LEAVES = {"errors", "session"}
+# Every room may import itself and the ground (errors, session); what else it may import stands here.
 ALLOWED = {
     "errors": set(),
     "config_rules": set(),
@@ -48,52 +46,7 @@ def modules(*rooms):
 
 def room_of(path):
     """The room a module belongs to: the folder or module below mfspark, "" for mfspark/__init__.py."""
-    if path.is_relative_to(ROOT / "jobs"):
-        return "jobs"
-    first = path.relative_to(PACKAGE).parts[0]
-    return "" if first == "__init__.py" else first.removesuffix(".py")
-
-
-def tree_of(path):
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def imported_rooms(path):
-    """Each room of mfspark that a module imports at run time, with the line."""
-    for node in ast.walk(without_type_checking(tree_of(path))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            deep = node.module == "mfspark"
-            names = [f"mfspark.{alias.name}" if deep else node.module for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = ["relative import"]
-        else:
-            continue
-        for name in names:
-            if name.split(".")[0] in ("mfspark", "jobs", "relative import"):
-                yield room_named(name), node.lineno
-
-
-def room_named(name):
-    parts = name.split(".")
-    if parts[0] != "mfspark":
-        return parts[0]
-    below = parts[1] if len(parts) > 1 else ""
-    # `from mfspark import ALS` is the package itself, not a room.
-    return below if below in ALLOWED else ""
-
-
-def without_type_checking(tree):
-    class Remove(ast.NodeTransformer):
-        def visit_If(self, node):
-            return None if "TYPE_CHECKING" in ast.unparse(node.test) else self.generic_visit(node)
-
-    return Remove().visit(tree)
-
-
-def every_module():
-    return [*modules(), *sorted((ROOT / "jobs").glob("*.py"))]
+    return import_graph.room_of(import_graph.name_of(path))
 
 
 def named(path):
@@ -103,19 +56,42 @@ def named(path):
 @pytest.mark.parametrize("path", every_module(), ids=named)
 def test_imports_follow_the_arrows(path):
     room = room_of(path)
-    allowed = ALLOWED[room] | {room} | LEAVES
-    wrong = [f"line {line}: {other or 'mfspark'}" for other, line in imported_rooms(path) if other not in allowed]
+    allowed = ALLOWED[room] | {room} | import_graph.GROUND
+    wrong = [
+        f"line {line}: {other}"
+        for other, line in import_graph.imports(path)
+        if import_graph.room_of(other) not in allowed
+    ]
     assert not wrong, f"{named(path)} ({room}) imports against the arrows: {wrong}"
 
 
 def test_the_arrow_test_sees_a_wrong_import(tmp_path):
     wrong = tmp_path / "wrong.py"
+
+    def rooms():
+        return [import_graph.room_of(name) for name, _ in import_graph.imports(wrong)]
+
     wrong.write_text("from typing import TYPE_CHECKING\nimport mfspark.blocks.build\nfrom mfspark import store\n")
-    assert [room for room, _ in imported_rooms(wrong)] == ["blocks", "store"]
+    assert rooms() == ["blocks", "store"]
     wrong.write_text(
         "if TYPE_CHECKING:\n    from mfspark.model import X\ndef f():\n    from mfspark.data.ids import Y\n"
     )
-    assert [room for room, _ in imported_rooms(wrong)] == ["data"]
+    assert rooms() == ["model", "data"]
+    wrong.write_text("from mfspark import ALS\nfrom . import csr\nimport jobs.run\n")
+    assert rooms() == ["", "relative import", "jobs"]
+
+
+def test_the_drawing_in_the_readme_is_the_import_graph():
+    assert import_graph.drawn() == import_graph.drawing(), "python tests/import_graph.py draws it anew"
+
+
+def test_the_rooms_import_each_other_in_no_circle():
+    assert import_graph.circles(import_graph.room_graph()) == []
+
+
+def test_circles_are_seen():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
+    assert sorted(map(sorted, import_graph.circles(graph))) == [["b", "c"], ["d"]]
 
 
 @pytest.mark.parametrize("path", modules("kernels"), ids=named)
