@@ -96,6 +96,14 @@ def test_circles_are_seen():
 
 @pytest.mark.parametrize("path", modules("kernels"), ids=named)
 def test_kernels_know_no_spark(path):
+    no_spark(path)
+
+
+def test_a_models_numbers_need_no_spark():
+    no_spark(PACKAGE / "model" / "factorization.py")
+
+
+def no_spark(path):
     text = ast.unparse(tree_of(path))
     assert not re.search(r"^\s*(import|from) (pyspark|delta)", text, re.MULTILINE)
 

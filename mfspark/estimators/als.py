@@ -172,6 +172,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
         steps = 1 if value("solver") == "coordinate" else 200 if constrained else value("cgSteps")
         return Settings(
             rank=value("rank"),
+            center="mean" if value("center") else "none",
             implicit=value("implicitPrefs"),
             confidence=value("confidence"),
             alpha=value("alpha"),

@@ -79,12 +79,12 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         return Schedule(self.getOrDefault("maxIter"), self.getOrDefault("tol"), self._limits(found), told)
 
     def _result(
-        self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0, **more: Any
+        self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0
     ) -> Fitted:
         """Return what a fit came to; ``sides`` (n x columns in use, or padded) are padded to the settings' width."""
         padded = [_padded(side, settings) for side in sides]
         ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, (padded[0], padded[1]), intercept, self._limits(found), **more)
+        return Fitted(settings, ids, (padded[0], padded[1]), intercept, self._limits(found))
 
     def _columns(self) -> Columns:
         """Return the names of the input columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pyspark.ml.param import TypeConverters
@@ -144,7 +145,9 @@ class BPMF(BlockEstimator, BPMFParams):
 
     def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters of one sample as the kernels take them."""
-        return Settings(rank=self.getOrDefault("rank"), dtype=self.getOrDefault("precision"))
+        return Settings(
+            rank=self.getOrDefault("rank"), center="mean", folds="samples", dtype=self.getOrDefault("precision")
+        )
 
     def _fit(self, dataset: DataFrame) -> BPMFModel:
         plain = super()._fit(dataset)
@@ -158,5 +161,5 @@ class BPMF(BlockEstimator, BPMFParams):
         factors.intercept = found.mean
         chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
         samples, history = sample(blocks, layout, factors, settings, chain, self._schedule(found), value("carrier"))
-        joined = Settings(rank=settings.rank * chain.samples, dtype=settings.dtype)
+        joined = replace(settings, rank=settings.rank * chain.samples)
         return self._result(found, joined, [samples.joined(side) for side in Side], factors.intercept), history

@@ -155,6 +155,8 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         user, item = self._lambdas()
         return Settings(
             rank=value("rank"),
+            loss=value("loss"),
+            center="learned" if value("center") else "none",
             reg_param=(user * scale, item * scale),
             bias=(value("userBias"), value("itemBias")),
             exponent=value("regExponent"),
@@ -190,4 +192,4 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         weights = row_weights(blocks, layout, found)
         gradients = Pass(blocks, layout, settings, self._descent(), weights, schedule.limits, value("carrier"))
         history = descend(gradients, factors, schedule)
-        return self._result(found, settings, factors.sides, factors.intercept, loss=loss.name), history
+        return self._result(found, settings, factors.sides, factors.intercept), history

@@ -153,6 +153,10 @@ class SGD(LossEstimator, HasStepSize):
         value = self.getOrDefault
         return Settings(
             rank=value("rank"),
+            loss=value("loss"),
+            implicit=value("implicitPrefs"),
+            negatives=value("numNegatives") if value("implicitPrefs") else 0,
+            center="mean" if value("center") else "none",
             reg_param=self._lambdas(),
             bias=(value("userBias"), value("itemBias")),
             exponent=value("regExponent"),
@@ -194,7 +198,7 @@ class SGD(LossEstimator, HasStepSize):
         tasks = task_count(len(users) - 1, default_parallelism(blocks.sparkSession))
         told = progress.wanted(self._optional("verbose"))
         sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, verbose=told))
-        return self._result(found, settings, sides, recipe.mean, loss=recipe.loss), history
+        return self._result(found, settings, sides, recipe.mean), history
 
     def _check_ratings(self, found: Profile) -> None:
         """Raise DataError for ratings that the loss is not defined for; implicit ones become labels 0 and 1."""

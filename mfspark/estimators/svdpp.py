@@ -103,7 +103,9 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
 
     def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
-        return Settings(rank=self.getOrDefault("rank"), reg_param=self._lambdas(), bias=(True, True))
+        return Settings(
+            rank=self.getOrDefault("rank"), reg_param=self._lambdas(), bias=(True, True), center="mean", folds="svdpp"
+        )
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings

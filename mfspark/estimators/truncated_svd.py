@@ -102,7 +102,7 @@ class TruncatedSVD(BlockEstimator):
         if rank > least:
             users, items = (len(side) for side in found.sides)
             raise ParameterError(f"rank is {rank}, but a matrix of {users} users x {items} items has at most {least}")
-        return Settings(rank=rank, reg_param=(0.0, 0.0), dtype=self.getOrDefault("precision"))
+        return Settings(rank=rank, reg_param=(0.0, 0.0), folds="svd", dtype=self.getOrDefault("precision"))
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
@@ -112,7 +112,7 @@ class TruncatedSVD(BlockEstimator):
         behind = background(blocks, layout, found, value("imputation"))
         result, history = self._iterate(Matrix(blocks, layout, shape, behind, value("carrier")), settings.rank)
         sides = [vectors * np.sqrt(result.s) for vectors in (result.U, result.V)]
-        fitted = self._result(found, settings, sides, folds=False)
+        fitted = self._result(found, settings, sides)
         if found.held_out:
             weights = [side.counts.astype(np.float64) for side in found.sides]
             measure = Pass(blocks, layout, settings, Descent(), weights, fitted.limits, value("carrier"))

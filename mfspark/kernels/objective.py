@@ -5,14 +5,14 @@ One place for the conventions in which the libraries differ; fit, loss, fold-in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfspark.errors import ParameterError
-from mfspark.kernels.csr import EMPTY, Block
+from mfspark.kernels.csr import EMPTY, Block, Side
 from mfspark.kernels.simd import PANEL
 
 Array = NDArray[np.floating]
@@ -86,44 +86,104 @@ WARM_SOLVERS = ("cg", "subspace", "descent", "coordinate")
 RATINGS_AT_ONCE = 4_000_000  # how many ratings are expanded from codes to floats at a time
 
 
+INTERCEPTS = ("none", "mean", "learned")
+"""How a model's constant comes about: 0, the link of the mean rating, or a parameter of the descent."""
+REFUSALS = {
+    "samples": "BPMF cannot fold in: fit again with the new ratings, or use ALS",
+    "svd": "this model's factors do not solve ALS's equations, so that nothing can be folded in",
+    "svdpp": "SVDPlusPlus cannot fold in: the model keeps no implicit factors: fit again, or use ALS with biases",
+}
+"""Why a model cannot be folded into, by the rule ``Objective.folds``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is minimised, once for fit, loss, fold-in and the stored model; pairs are (user, item).
+
+    With s = intercept + b_u + b_i + x_u . y_i and p = [r > 0], the fit is
+
+    - explicit: sum over the ratings of w l(s, r), l a key of ``losses.LOSSES`` (twice it for "squared": (r - s)^2);
+    - implicit, ``negatives`` 0: sum over all pairs of c (p - s)^2, c by ``coefficients``;
+    - implicit, ``negatives`` n > 0: the mean over the draws of sum w l(s, p) over the ratings and of l(s, 0) over n
+      unrated items, drawn uniformly for each (``mfspark.kernels.sgd.expected``),
+
+    beside the L2 and L1 weights of each row, ``ridge``.
+
+    Parameters
+    ----------
+    loss : str
+        A key of ``losses.LOSSES``.
+    implicit : bool
+        Whether all pairs count (Hu, Koren, Volinsky 2008) or the observed ones only.
+    confidence, alpha, w0
+        See ``coefficients``; implicit without ``negatives`` only.
+    negatives : int
+        Unrated items drawn for each rating, or 0.
+    reg_param, l1, bias : tuples
+        By side: the L2 weight, the L1 weight, whether the side has a bias.
+    exponent : float
+        nu of the count scaling.
+    nonnegative : bool
+        Factors >= 0.
+    center : str
+        One of INTERCEPTS.
+    folds : str
+        "rows" where each row minimises the objective given the other side, or why not: a key of REFUSALS.
+    """
+
+    loss: str = "squared"
+    implicit: bool = False
+    confidence: str = "mllib"
+    alpha: float = 1.0
+    w0: float = 1.0
+    negatives: int = 0
+    reg_param: tuple[float, float] = (0.1, 0.1)
+    l1: tuple[float, float] = (0.0, 0.0)
+    bias: tuple[bool, bool] = (False, False)
+    exponent: float = 1.0
+    nonnegative: bool = False
+    center: str = "none"
+    folds: str = "rows"
+
+    def refusal(self, side: Side) -> str | None:
+        """Return why new ids of a side cannot be folded in, or None where they can."""
+        if self.folds in REFUSALS:
+            return REFUSALS[self.folds]
+        if self.loss != "squared":
+            return f"fold-in solves the equations of the squared loss, not of {self.loss!r}: fit again"
+        if self.negatives and side in Side:
+            return "a model of drawn negatives cannot be folded into: fit again, or use ALS(implicitPrefs=True)"
+        return None
+
+    def swapped(self) -> Self:
+        """Return the same seen from the other side."""
+        return replace(self, reg_param=self.reg_param[::-1], l1=self.l1[::-1], bias=self.bias[::-1])
+
+
 @dataclass(frozen=True)
-class Settings:
-    """What a half step needs to know of the model; pairs are (this for the solved side, that for the fixed side).
+class Settings(Objective):
+    """An objective and how a half step solves it; pairs are (this for the solved side, that for the fixed side).
 
     Parameters
     ----------
     rank : int
         The number of factors k, without bias and padding.
-    implicit : bool
-        Whether all pairs count (Hu, Koren, Volinsky 2008) or the observed ones only.
-    confidence, alpha, w0
-        See ``mfspark.kernels.objective``.
-    reg_param, l1, bias : tuples
-        By side: the L2 weight, the L1 weight, whether the side has a bias.
-    exponent : float
-        nu of the count scaling.
     solver, steps, size
         A key of SOLVERS or "auto", the CG steps or the sweeps over coordinates, the subspace size.
-    nonnegative : bool
-        Factors >= 0.
     dtype : str
         "float32" or "float64".
     """
 
     rank: int
-    implicit: bool = False
-    confidence: str = "mllib"
-    alpha: float = 1.0
-    w0: float = 1.0
-    reg_param: tuple[float, float] = (0.1, 0.1)
-    l1: tuple[float, float] = (0.0, 0.0)
-    bias: tuple[bool, bool] = (False, False)
-    exponent: float = 1.0
     solver: str = "auto"
     steps: int = 3
     size: int = 64
-    nonnegative: bool = False
     dtype: str = "float32"
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised, without how."""
+        return Objective(**{part.name: getattr(self, part.name) for part in fields(Objective)})
 
     @property
     def width(self) -> int:
@@ -146,10 +206,6 @@ class Settings:
         if (self.nonnegative or any(self.l1)) and self.solver != "coordinate":
             return "descent"
         return "dual" if self.solver == "auto" else self.solver
-
-    def swapped(self) -> Settings:
-        """Return the same model seen from the other side."""
-        return replace(self, reg_param=self.reg_param[::-1], l1=self.l1[::-1], bias=self.bias[::-1])
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mfspark.kernels.csr import Side
-from mfspark.kernels.objective import Settings
+from mfspark.kernels.objective import Objective, Settings
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fitted model's numbers; pairs are in the order user, item.
+class Factorization:
+    """A fitted model's numbers, free of Spark; pairs are in the order user, item.
 
     Parameters
     ----------
     settings : Settings
-        How it was fitted, seen from the user side.
+        What it minimises and how it was solved, seen from the user side.
     ids : (pa.Array, pa.Array)
         The ids in index order, in their original type.
     sides : (array, array)
@@ -32,10 +32,6 @@ class Fitted:
         Added to every score.
     limits : (float, float)
         The range to which predictions are clipped.
-    loss : str
-        The loss it was fitted with, a key of ``losses.LOSSES``: its response turns a score into a prediction.
-    folds : bool
-        Whether a row solves ALS's equations for ``settings``, so that new ids can be folded in.
     """
 
     settings: Settings
@@ -43,13 +39,21 @@ class Fitted:
     sides: tuple[Array, Array]
     intercept: float = 0.0
     limits: tuple[float, float] = (-np.inf, np.inf)
-    loss: str = "squared"
-    folds: bool = True
 
     @property
     def rank(self) -> int:
         """The number of factors."""
         return self.settings.rank
+
+    @property
+    def objective(self) -> Objective:
+        """What the factors minimise, and what fold-in solves."""
+        return self.settings.objective
+
+    @property
+    def loss(self) -> str:
+        """The loss, whose response turns a score into a prediction."""
+        return self.settings.loss
 
     def features(self, side: Side) -> Array:
         """Return one side's factors (n x rank), without biases."""
@@ -76,6 +80,9 @@ class Fitted:
                 columns.append(np.column_stack(pair if side == Side.USER else pair[::-1]))
             arrays.append(np.ascontiguousarray(np.column_stack(columns)))
         return arrays[0], arrays[1]
+
+
+Fitted = Factorization  # its name until the rooms were moved
 
 
 @dataclass(frozen=True)

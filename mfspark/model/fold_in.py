@@ -15,7 +15,7 @@ from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, SideProfile, profile
 from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.session import default_parallelism
 from mfspark.training.als import Factors, half_step
 
@@ -28,10 +28,9 @@ def fold_in(model: FactorizationModel, side: Side, dataset: DataFrame, columns: 
     from mfspark.model.tables import factor_table
 
     fitted = model.fitted
-    if fitted.loss != "squared":
-        raise ParameterError(f"fold-in solves the equations of the squared loss, not of {fitted.loss!r}")
-    if not fitted.folds:
-        raise ParameterError("this model's factors do not solve ALS's equations, so that nothing can be folded in")
+    refusal = fitted.objective.refusal(side)
+    if refusal is not None:
+        raise ParameterError(refusal)
     ratings = encode(select(dataset, columns))
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
     other = side.other
@@ -50,18 +49,16 @@ def fold_in(model: FactorizationModel, side: Side, dataset: DataFrame, columns: 
     factors = Factors(arrays, fitted.intercept)
     half_step(frame, layout, factors, side, _exact(fitted), False, fitted.limits)
     release()
-    solved = Fitted(fitted.settings, (sides[0].ids, sides[1].ids), (factors.sides[0], factors.sides[1]))
+    solved = Factorization(fitted.settings, (sides[0].ids, sides[1].ids), (factors.sides[0], factors.sides[1]))
     table = factor_table(sides[side].ids, solved.features(side), solved.bias(side))
     kind = model._kinds[side].simpleString()
     return spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
 
 
-def _exact(fitted: Fitted) -> Any:
+def _exact(fitted: Factorization) -> Any:
     """Return the settings with a solver that needs no start: a new id has none."""
     settings = fitted.settings
-    if settings.method not in ("cg", "subspace", "coordinate"):
-        return settings
-    return replace(settings, solver="dual", steps=max(settings.steps, 200))
+    return replace(settings, solver="dual" if settings.warm else settings.solver, steps=max(settings.steps, 200))
 
 
 def _with_sides(found: Profile, sides: list[SideProfile]) -> Profile:

@@ -18,7 +18,7 @@ from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
 from mfspark.model import recommend as recommending
 from mfspark.model import tables as tabular
-from mfspark.model.factorization import Fitted, SeenBlocks
+from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.fold_in import fold_in
 from mfspark.model.params import ModelParams
 from mfspark.model.persistence import ParamsReader, ParamsWriter
@@ -34,7 +34,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
     ``itemCol``, ``blockSize`` and ``filterSeen`` are copied from the estimator and can be set anew.
     """
 
-    def __init__(self, fitted: Fitted | None = None) -> None:
+    def __init__(self, fitted: Factorization | None = None) -> None:
         super().__init__()
         self._set_model_defaults()
         self._fitted = fitted
@@ -46,7 +46,9 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         self._seen_blocks: SeenBlocks | None = None
 
     @classmethod
-    def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> FactorizationModel:
+    def _of(
+        cls, estimator: Any, fitted: Factorization, history: list[Iteration], dataset: DataFrame
+    ) -> FactorizationModel:
         model = cls(fitted)
         model._resetUid(estimator.uid)
         for parameter in model.params:
@@ -60,7 +62,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         return model
 
     @property
-    def fitted(self) -> Fitted:
+    def fitted(self) -> Factorization:
         """The model's numbers as arrays."""
         if self._fitted is None:
             raise ParameterError("this FactorizationModel is empty: get one from fit or load")

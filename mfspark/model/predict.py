@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from mfspark.blocks.columns import whole
 from mfspark.kernels.losses import get_loss
 from mfspark.kernels.topk import pair_scores
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.session import is_connect
 from mfspark.transport.carriers import carry
 
@@ -40,7 +40,7 @@ def predict_pairs(users: pa.Array, items: pa.Array, data: PairData) -> NDArray[n
     return respond(out, limits, loss).astype(np.float32, copy=False)
 
 
-def pair_data(fitted: Fitted) -> PairData:
+def pair_data(fitted: Factorization) -> PairData:
     """Return what ``predict_pairs`` needs."""
     return fitted.ids, fitted.scoring(), fitted.limits, fitted.loss
 

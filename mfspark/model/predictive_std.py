@@ -14,14 +14,14 @@ from pyspark.sql import types as T
 from mfspark.blocks.columns import whole
 from mfspark.kernels.als.gibbs import pair_spread
 from mfspark.kernels.csr import Side
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.transport.carriers import carry
 
 _PAIR = ("__user", "__item")
 
 
 def add_deviations(
-    dataset: DataFrame, pair: tuple[Column, Column], name: str, fitted: Fitted, samples: int, noise: float
+    dataset: DataFrame, pair: tuple[Column, Column], name: str, fitted: Factorization, samples: int, noise: float
 ) -> DataFrame:
     """Return the data set with a float column of predictive standard deviations, NaN where an id is null or unknown.
 
@@ -33,7 +33,7 @@ def add_deviations(
         User and item, in the types of the fitted ids.
     name : str
         The new column; one of that name is replaced.
-    fitted : Fitted
+    fitted : Factorization
         Whose factors are ``samples`` samples side by side (``Samples.joined``).
     samples : int
         How many.

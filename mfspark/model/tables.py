@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from mfspark.errors import StoreError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.training.history import Iteration
 
 HISTORY_SCHEMA = "iteration int, loss double, fit double, regularisation double, validationRMSE double, seconds double"
@@ -55,7 +55,7 @@ def factor_table(ids: pa.Array, features: NDArray[Any], bias: NDArray[Any] | Non
     return pa.table({"id": ids, "features": lists, "bias": biases})
 
 
-def to_tables(spark: SparkSession, fitted: Fitted, kinds: tuple[T.DataType, T.DataType]) -> dict[str, DataFrame]:
+def to_tables(spark: SparkSession, fitted: Factorization, kinds: tuple[T.DataType, T.DataType]) -> dict[str, DataFrame]:
     """Return user_factors, item_factors (id, features, bias), user_ids and item_ids (id, index)."""
     frames = {}
     for side in Side:
@@ -68,24 +68,34 @@ def to_tables(spark: SparkSession, fitted: Fitted, kinds: tuple[T.DataType, T.Da
     return frames
 
 
-def parameters(fitted: Fitted, kinds: tuple[T.DataType, T.DataType]) -> dict[str, Any]:
-    """Return the constants of a fitted model, all JSON-able."""
+def parameters(fitted: Factorization, kinds: tuple[T.DataType, T.DataType]) -> dict[str, Any]:
+    """Return the constants of a fitted model, all JSON-able: the objective, and apart from it how it was solved."""
+    objective = asdict(fitted.objective)
     return {
-        "settings": asdict(fitted.settings),
+        "objective": objective,
+        "settings": {name: value for name, value in asdict(fitted.settings).items() if name not in objective},
         "intercept": float(fitted.intercept),
-        "loss": fitted.loss,
-        "folds": fitted.folds,
         "limits": [None if not np.isfinite(limit) else float(limit) for limit in fitted.limits],
         "id_types": [kind.simpleString() for kind in kinds],
     }
 
 
+def settings_from(parameters: dict[str, Any]) -> Settings:
+    """Return the settings that ``parameters`` described, also as models before ``Objective`` did."""
+    older = {"loss": parameters.get("loss", "squared"), "folds": "rows" if parameters.get("folds", True) else "svd"}
+    stored = older | parameters["settings"] | parameters.get("objective", {})
+    known = {part.name for part in fields(Settings)}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in stored.items() if key in known
+    }
+    return replace(Settings(rank=1), **values)
+
+
 def from_tables(
     tables: dict[str, DataFrame], parameters: dict[str, Any]
-) -> tuple[Fitted, tuple[T.DataType, T.DataType]]:
+) -> tuple[Factorization, tuple[T.DataType, T.DataType]]:
     """Return the fitted model and the id types that ``to_tables`` and ``parameters`` described."""
-    pairs = {key: tuple(value) for key, value in parameters["settings"].items() if isinstance(value, list)}
-    settings = replace(Settings(rank=1), **(parameters["settings"] | pairs))
+    settings = settings_from(parameters)
     low, high = parameters["limits"]
     limits = (-np.inf if low is None else low, np.inf if high is None else high)
     ids, sides, kinds = [], [], []
@@ -96,9 +106,7 @@ def from_tables(
         found, array = _side_from(frame, name, settings, settings.bias[side])
         ids.append(found)
         sides.append(array)
-    loss = parameters.get("loss", "squared")
-    folds = parameters.get("folds", True)
-    fitted = Fitted(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits, loss, folds)
+    fitted = Factorization(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits)
     return fitted, (kinds[0], kinds[1])
 
 
