@@ -6,7 +6,8 @@ from mfspark.data.quality import Checked, Rules, check, reconcile
 from mfspark.data.readers import FORMATS, read_ratings
 from mfspark.data.source import Source
 from mfspark.data.splits import k_fold, leave_one_out, mark_probe, random_split, time_split
-from mfspark.data.synthetic import SyntheticSpec, implicit_counts, netflix_like, noise_floor, true_mean
+from mfspark.data.synthetic import SyntheticSpec, implicit_counts, netflix_like
+from mfspark.data.synthetic_truth import noise_floor, true_mean
 
 __all__ = [
     "FORMATS",

@@ -94,7 +94,15 @@ def to_index(ratings: DataFrame, user_ids: DataFrame, item_ids: DataFrame, unkno
 
 
 def to_id(frame: DataFrame, user_ids: DataFrame | None = None, item_ids: DataFrame | None = None) -> DataFrame:
-    """Replace the indices in user and item by the ids they stand for; give the id tables of the sides to map."""
+    """Replace the indices in user and item by the ids they stand for; give the id tables of the sides to map.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        user and item, indices on each side whose table is given.
+    user_ids, item_ids : DataFrame, optional
+        The id tables: id, index. A side without one stays as it is.
+    """
     for side, ids in (("user", user_ids), ("item", item_ids)):
         if ids is not None:
             frame = _swap(frame, side, ids, "index", "id", "drop")

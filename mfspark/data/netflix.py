@@ -40,7 +40,15 @@ def read_netflix(spark: SparkSession, source: Source) -> DataFrame:
 
 
 def read_probe(spark: SparkSession, source: Source) -> DataFrame:
-    """Read probe.txt: (user, item) pairs without ratings, as user, item, raw, error (one row a customer line)."""
+    """Read probe.txt: (user, item) pairs without ratings, as user, item, raw, error (one row a customer line).
+
+    Parameters
+    ----------
+    spark : SparkSession
+        The session.
+    source : Source
+        The path of probe.txt, and the type of its ids.
+    """
     existing_files(spark, source.path)
     lines = tag_movies(spark, source, [source.path])
     id_type = source.id_type or "long"

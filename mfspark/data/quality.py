@@ -128,7 +128,13 @@ def check(
 
 
 def reconcile(rows_in: int, accepted: int, rejected: int) -> None:
-    """Raise `DataError` unless rows in = accepted + rejected."""
+    """Raise `DataError` unless rows in = accepted + rejected.
+
+    Parameters
+    ----------
+    rows_in, accepted, rejected : int
+        Counts of rows.
+    """
     if rows_in != accepted + rejected:
         difference = rows_in - accepted - rejected
         raise DataError(

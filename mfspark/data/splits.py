@@ -36,7 +36,19 @@ def random_split(ratings: DataFrame, fraction: float, seed: int = 0, column: str
 
 
 def k_fold(ratings: DataFrame, k: int, seed: int = 0, column: str = "fold") -> DataFrame:
-    """Give each row a fold 0 .. k - 1 (int), by a hash of (user, item, seed)."""
+    """Give each row a fold 0 .. k - 1 (int), by a hash of (user, item, seed).
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        user, item.
+    k : int
+        How many folds, at least 2.
+    seed : int, default 0
+        Of the hash.
+    column : str, default "fold"
+        The new column.
+    """
     if k < 2:
         raise ParameterError(f"k={k}; cross-validation needs at least 2 folds")
     return ratings.withColumn(column, F.pmod(_hash(ratings, seed), F.lit(k)).cast("int"))
@@ -84,6 +96,17 @@ def time_split(
     The time for a fraction is an exact percentile, so it does not depend on the partitioning; rows of one second stay
     together, so the share is exact only up to ties.
 
+    Parameters
+    ----------
+    ratings : DataFrame
+        With a column timestamp in seconds.
+    cutoff : int, optional
+        The first second that is marked.
+    fraction : float, optional
+        The share of rows to mark.
+    column : str, default "validation"
+        The new column.
+
     Raises
     ------
     DataError
@@ -108,6 +131,15 @@ def time_split(
 
 def mark_probe(ratings: DataFrame, probe: DataFrame, column: str = VALIDATION) -> DataFrame:
     """Mark the rows whose (user, item) is in a probe table (`mfspark.data.read_probe`); pairs not rated are ignored.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        user, item.
+    probe : DataFrame
+        user, item; nulls and duplicates do not count.
+    column : str, default "validation"
+        The new column.
 
     Raises
     ------

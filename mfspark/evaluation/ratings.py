@@ -92,7 +92,15 @@ def rating_metrics(
 def mean_baseline(
     train: DataFrame, test: DataFrame, rating: str = "rating", prediction: str = "prediction"
 ) -> DataFrame:
-    """Return ``test`` with the mean training rating in the column ``prediction``."""
+    """Return ``test`` with the mean training rating in the column ``prediction``.
+
+    Parameters
+    ----------
+    train, test : DataFrame
+        What the mean is taken of, and what gets the prediction.
+    rating, prediction : str
+        Names of the columns.
+    """
     return test.withColumn(prediction, F.lit(_mean(train, rating)))
 
 

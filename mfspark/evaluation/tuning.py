@@ -56,6 +56,11 @@ class Search:
 def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
     """Return every combination of the given values.
 
+    Parameters
+    ----------
+    values : mapping of str to sequence
+        The values of each parameter, at least one.
+
     Examples
     --------
     >>> grid({"rank": [8, 16], "regParam": [0.1]})
@@ -69,6 +74,15 @@ def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
 
 def random_settings(draws: Mapping[str, Any], n: int, seed: int) -> list[Settings]:
     """Draw n combinations: from a list of values, or from a function of a `random.Random`.
+
+    Parameters
+    ----------
+    draws : mapping of str to sequence or callable
+        A parameter's values, or a function of a `random.Random` that returns one.
+    n : int
+        How many combinations, at least 1.
+    seed : int
+        Of the draws.
 
     Examples
     --------

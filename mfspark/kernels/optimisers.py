@@ -94,6 +94,8 @@ class Optimiser:
         A key of OPTIMISERS.
     hyper : Hyper
         Its constants.
+    states : list of dict, default []
+        What it remembers of each parameter array; filled by the first step.
     """
 
     name: str

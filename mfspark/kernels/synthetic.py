@@ -151,14 +151,22 @@ def fill_ratings(
 
     Parameters
     ----------
+    seed : uint64
+        Of every stream.
     users, counts : int64 (m,)
         User numbers from 0 and how many items each rates; n = counts.sum().
     forced : int64 (m, 2)
         First and last + 1 of the items that this user rates in any case.
     user_rows, item_rows : float64 (m, 1 + rank), (n_items, 1 + rank)
         Bias and factors.
+    probability, alias : float64 (n_items,), int64 (n_items,)
+        The alias table by which items are drawn.
+    mean, noise : float
+        The mean rating, and the standard deviation of the noise.
     plays : bool
         False: round(latent + noise) clipped to 1..5. True: 1 + floor(exp(latent - mean + noise)).
+    items, ratings : int64 (n,), float32 (n,)
+        Filled.
     """
     seen = np.zeros(probability.size, np.bool_)
     start = 0

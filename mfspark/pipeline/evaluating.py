@@ -51,6 +51,15 @@ class EvaluateReport:
 def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport:
     """Measure a model on the rows its training held out, and write the metrics under this run id.
 
+    Parameters
+    ----------
+    spark : SparkSession
+        The session.
+    config : Config
+        Where the store is, and the settings of this job.
+    run_id : str
+        Under which the rows are written; a run id may be repeated.
+
     Raises
     ------
     StoreError

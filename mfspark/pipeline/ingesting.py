@@ -55,6 +55,15 @@ def ingest(spark: SparkSession, config: Config, run_id: str) -> IngestReport:
     append, only this run's rows in it. The log's row comes last: a run without one did not finish. Ids stay as they
     are: what numbers a model gave them is published with the model.
 
+    Parameters
+    ----------
+    spark : SparkSession
+        The session.
+    config : Config
+        Where the store is, and the settings of this job.
+    run_id : str
+        Under which the rows are written; a run id may be repeated.
+
     Raises
     ------
     DataError

@@ -36,6 +36,15 @@ def predict(spark: SparkSession, config: Config, run_id: str) -> PredictReport:
     ``recommendations``: user, rank (1 = best), item, prediction. ``predictions``: user, item, prediction (null where
     the model does not know the user or the item). Both with run_id and model_version.
 
+    Parameters
+    ----------
+    spark : SparkSession
+        The session.
+    config : Config
+        Where the store is, and the settings of this job.
+    run_id : str
+        Under which the rows are written; a run id may be repeated.
+
     Raises
     ------
     StoreError

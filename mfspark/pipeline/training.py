@@ -56,6 +56,15 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     The model's parameters keep a record of the ratings table's version and of the split, so that evaluate sees the
     same rows. A run id published before is replaced under the same version number.
 
+    Parameters
+    ----------
+    spark : SparkSession
+        The session.
+    config : Config
+        Where the store is, and the settings of this job.
+    run_id : str
+        Under which the rows are written; a run id may be repeated.
+
     Raises
     ------
     StoreError

@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mfspark.data import SyntheticSpec, implicit_counts, netflix_like, noise_floor, true_mean
-from mfspark.data.synthetic import item_side, rating_moments, ratings_of, times_of, user_counts
+from mfspark.data.synthetic import item_side, ratings_of, times_of, user_counts
+from mfspark.data.synthetic_truth import rating_moments
 from mfspark.errors import ParameterError
 from mfspark.kernels import synthetic as kernel
 
