@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from mfspark.kernels.sgd.cells import (
     strata,
     visit_regularisation,
 )
-from mfspark.kernels.sgd.control import Course, Found, all_finite
+from mfspark.kernels.sgd.control import Course, EpochSums, all_finite
 from mfspark.training.history import Iteration
 from mfspark.training.progress import reporter
 from mfspark.transport.barrier import Solo
@@ -57,6 +58,17 @@ class Job:
     def twice(self) -> float:
         """2 for the squared loss, whose history is in squared errors like ALS's, not half squared errors."""
         return 2.0 if self.recipe.loss == "squared" else 1.0
+
+
+@dataclass(frozen=True)
+class _State:
+    """The factors that a task holds at the moment."""
+
+    users: list[Rows]
+    items: dict[int, Rows]
+
+    def copy(self) -> _State:
+        return _State([rows.copy() for rows in self.users], {block: rows.copy() for block, rows in self.items.items()})
 
 
 class Worker:
@@ -93,19 +105,22 @@ class Worker:
             order = strata(self.job.blocks, self.job.tasks, self.recipe, course.epoch)
             self._bring(order[0])
             before = self._state()
-            found = self._pass(order, course)
-            if course.keeps(found):
+            for user in self.users:
+                user.prepare(course.epoch)
+            sums = self._pass(order, course.epoch, course.step)
+            if course.keeps(sums, partial(self._loss_at, before, order, course.epoch)):
                 valid = self._measure(course.epoch) if self.job.layout.held else None
                 seconds, began = time.perf_counter() - began, time.perf_counter()
-                parts = (self.job.twice * found.loss, self.job.twice * found.fit, self.job.twice * found.penalty)
+                parts = (self.job.twice * sums.loss, self.job.twice * sums.fit, self.job.twice * sums.penalty)
                 history.append(Iteration(course.epoch, *parts, valid, seconds))
                 report(history[-1], self.recipe.epochs)
             else:
                 self._restore(before)
         if course.failed:
+            number = min(course.epoch + 1, self.recipe.epochs)
             raise TrainingError(
-                f"epoch {course.epoch + 1} diverges even with step {course.step:.3g}: raise regParam, lower stepSize "
-                "or initStd, or look for extreme ratings or weights"
+                f"epoch {number} diverges even with step {course.step:.3g}: raise regParam, lower stepSize or initStd, "
+                "or look for extreme ratings or weights"
             )
         return history
 
@@ -127,16 +142,22 @@ class Worker:
     def _width(self, block: int) -> int:
         return int(self.job.bounds[Side.ITEM][block + 1] - self.job.bounds[Side.ITEM][block])
 
-    def _pass(self, order: NDArray[np.int64], course: Course) -> Found:
-        """Run an epoch's strata."""
-        for user in self.users:
-            user.prepare(course.epoch)
+    def _loss_at(self, state: _State, order: NDArray[np.int64], epoch: int) -> float:
+        """Return the loss of another state over an epoch's pairs; nothing changes. All tasks call this together."""
+        now = _State([user.rows for user in self.users], self.items)
+        self._restore(state.copy())
+        loss = self._pass(order, epoch, step=0.0).loss
+        self._restore(now)
+        return loss
+
+    def _pass(self, order: NDArray[np.int64], epoch: int, step: float) -> EpochSums:
+        """Run an epoch's strata; with step 0 they only add up the losses (and AdaGrad's squares)."""
 
         def descend(user: UserBlock, block: int) -> float:
             part = slice(self.job.bounds[Side.ITEM][block], self.job.bounds[Side.ITEM][block + 1])
             regularisation = self.regularisation
             own = regularisation[part] if isinstance(regularisation, np.ndarray) else regularisation
-            return user.descend(self.items[block], block, own, course.step, course.epoch)
+            return user.descend(self.items[block], block, own, step, epoch)
 
         fits = self._visit(order, descend)
         (own, other), exponent = self.recipe.reg, self.recipe.exponent
@@ -147,8 +168,8 @@ class Worker:
         held = [*self.items.values(), *(user.rows for user in self.users)]
         finite = all(all_finite(*rows.arrays()) for rows in held)
         parts = self.gang.gather((fits, penalties, finite))
-        return Found(_ordered_sum(part[0] for part in parts), _ordered_sum(part[1] for part in parts),
-                     all(part[2] for part in parts))  # fmt: skip
+        fit, total = (_ordered_sum(part[place] for part in parts) for place in range(2))
+        return EpochSums(fit, total, finite=all(part[2] for part in parts))
 
     def _measure(self, epoch: int) -> float | None:
         """Return the RMSE of the held-out ratings: item blocks go round once more, unchanged."""
@@ -197,13 +218,13 @@ class Worker:
             array[:] = np.frombuffer(data, np.float32).reshape(array.shape)
         self.items[block] = rows
 
-    def _state(self) -> tuple[list[Rows], dict[int, Rows]]:
-        return [user.rows.copy() for user in self.users], {block: rows.copy() for block, rows in self.items.items()}
+    def _state(self) -> _State:
+        return _State([user.rows for user in self.users], self.items).copy()
 
-    def _restore(self, state: tuple[list[Rows], dict[int, Rows]]) -> None:
-        for user, rows in zip(self.users, state[0], strict=True):
+    def _restore(self, state: _State) -> None:
+        for user, rows in zip(self.users, state.users, strict=True):
             user.rows = rows
-        self.items = state[1]
+        self.items = state.items
 
 
 def _without_users(number: int, job: Job) -> UserBlock:

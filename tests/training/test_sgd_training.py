@@ -14,8 +14,9 @@ import pytest
 from mfspark.blocks.build import Layout
 from mfspark.errors import ParameterError, TrainingError
 from mfspark.kernels.csr import Block, balanced_bounds, counting_order
+from mfspark.kernels.losses import LOSSES
 from mfspark.kernels.sgd.cells import Recipe, UserBlock, first_rows, strata
-from mfspark.kernels.sgd.control import MOST_REDONE, Course, Found
+from mfspark.kernels.sgd.control import MOST_REDONE, Course, EpochSums
 from mfspark.training.sgd import check_gang, run, task_count
 from mfspark.training.sgd_worker import Job, Worker
 from mfspark.transport.barrier import Solo
@@ -275,16 +276,78 @@ def test_hopeless_data_is_a_clear_error():
 
 def test_course():
     course = Course(replace(RECIPE, schedule="bold_driver", step=0.1, epochs=9, tol=0.01))
-    assert course.keeps(Found(10.0, 1.0, True)) and course.step == 0.1
-    assert course.keeps(Found(9.0, 1.0, True)) and course.step == pytest.approx(0.105)
-    assert not course.keeps(Found(12.0, 1.0, True)) and course.step == pytest.approx(0.0525)
-    assert not course.keeps(Found(5.0, 1.0, False)) and course.epoch == 2
-    assert course.keeps(Found(8.99, 1.0, True)) and course.done and not course.failed
+    assert course.keeps(EpochSums(10.0, 1.0, True)) and course.step == 0.1
+    assert course.keeps(EpochSums(9.0, 1.0, True)) and course.step == pytest.approx(0.105)
+    assert not course.keeps(EpochSums(12.0, 1.0, True)) and course.step == pytest.approx(0.0525)
+    assert not course.keeps(EpochSums(5.0, 1.0, False)) and course.epoch == 2
+    assert course.keeps(EpochSums(8.99, 1.0, True)) and course.done and not course.failed
     course = Course(RECIPE)
     for _ in range(MOST_REDONE + 1):
         assert not course.done
-        course.keeps(Found(np.nan, 0.0, True))
+        course.keeps(EpochSums(np.nan, 0.0, True))
     assert course.failed
+
+
+def test_a_rise_is_judged_over_the_same_pairs():
+    course = Course(replace(RECIPE, step=0.1, negatives=2, epochs=4))
+    assert not course.keeps(EpochSums(20.0, 0.0, True), lambda: 10.0) and course.step == 0.05
+    assert course.keeps(EpochSums(10.0, 0.0, True), lambda: 10.0)
+    assert course.keeps(EpochSums(8.0, 0.0, True), lambda: pytest.fail("a loss that falls needs no second look"))
+    assert not course.keeps(EpochSums(10.5, 0.0, True), lambda: 9.0) and course.step == 0.025
+    assert course.keeps(EpochSums(10.5, 0.0, True), lambda: 11.0) and course.step == 0.025  # the draw was unlucky
+    assert course.keeps(EpochSums(12.0, 0.0, True), lambda: 11.5) and course.step == 0.0125
+    assert course.done and course.failed  # it ends higher than it began
+
+
+def implicit_data(share, seed):
+    """Return 60 users x 30 items with counts 1 to 5, at random."""
+    rng = np.random.default_rng(seed)
+    users, items = np.nonzero(rng.random((60, 30)) < share)
+    return users.astype(np.int32), items.astype(np.int32), rng.integers(1, 6, len(users)).astype(np.float32)
+
+
+NONNEGATIVE = {"nonnegative": True, "signed": False}
+
+
+def implicit_fit(data, recipe):
+    bounds = (np.array([0, 60]), np.array([0, 30]))
+    job = Job(recipe, Layout(bounds, EMPTY, False, False), 1, b"secret")
+    return Worker(job, [UserBlock(0, 0, blocks_of(bounds[0], *data)[0], bounds[1], recipe)], Solo()).train()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_implicit_fits_of_small_data_end_whatever_is_drawn(loss, share):
+    options = NONNEGATIVE if loss == "poisson_identity" else {}
+    recipe = Recipe(8, loss, reg=(0.01, 0.01), step=0.1, schedule="adagrad", epochs=20, implicit=True, negatives=4)
+    for seed in range(20):
+        history = implicit_fit(implicit_data(share, seed), replace(recipe, seed=seed, **options))
+        assert len(history) == 20 and history[-1].loss < 0.9 * history[0].loss
+
+
+def test_a_first_epoch_that_explodes_to_finite_numbers_is_noticed():
+    recipe = Recipe(8, "poisson_identity", reg=(0.1, 0.1), step=0.05, epochs=20, implicit=True, negatives=4)
+    for seed in range(20):
+        history = implicit_fit(implicit_data(0.9, seed), replace(recipe, seed=seed, **NONNEGATIVE))
+        assert max(line.loss for line in history) < 1e5
+
+
+def test_the_loss_of_another_state_changes_nothing():
+    recipe = replace(RECIPE, schedule="adagrad", implicit=True, negatives=2, loss="logistic", mean=0.0)
+    worker, order = worker_of(recipe, 4, 2), strata(4, 2, recipe, 0)
+    worker._start(order[0])
+    before = worker._state()
+    kept = before.copy()
+    for user in worker.users:
+        user.prepare(0)
+    worker._pass(order, 0, 0.1)
+    after = [rows.copy() for rows in factors(worker)]
+    assert worker._loss_at(before, order, 0) == worker._loss_at(before, order, 0) > 0
+    for comp, ref in zip(factors(worker), after, strict=True):
+        np.testing.assert_array_equal(comp, ref)
+    for comp, ref in zip(before.users, kept.users, strict=True):
+        np.testing.assert_array_equal(comp.squares, ref.squares)
+    assert before.items.keys() == kept.items.keys()
 
 
 def test_the_gang_equals_one_worker_with_every_block(spark):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,10 +64,11 @@ MOST_REDONE = 10
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one pass over all cells found.
+class EpochSums:
+    """What one pass over all cells adds up to.
 
-    ``fit`` is the sum of the losses, each before its update, ``penalty`` the regularisation at the end.
+    ``fit`` is the sum of the losses, each before its update, ``penalty`` the regularisation at the end, ``finite``
+    whether all factors are.
     """
 
     fit: float
@@ -97,7 +98,7 @@ class Course:
     done : bool
         Whether the fit is over.
     failed : bool
-        Whether it is over because no step size was small enough.
+        Whether it is over because no step size was small enough, or ends with a higher loss than it began with.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -107,19 +108,43 @@ class Course:
         self._first, self._losses = recipe.step, list[float]()
         self.step = self._next(recipe.step)
 
-    def keeps(self, found: Found) -> bool:
-        """Return whether an epoch counts, and move on; otherwise it must be redone with the new ``step``."""
-        if not found.finite or not math.isfinite(found.loss) or loss_diverges([*self._losses, found.loss]):
+    def keeps(self, epoch: EpochSums, start_loss: Callable[[], float] | None = None) -> bool:
+        """Return whether an epoch counts, and move on; otherwise it must be redone with the new ``step``.
+
+        Parameters
+        ----------
+        epoch : EpochSums
+            Of the epoch that was run.
+        start_loss : callable, optional
+            Returns the loss of the factors that the epoch began with, over the same pairs. The first epoch is compared
+            with it, and with drawn negatives every epoch whose loss has risen: a rise that comes from other negatives
+            is there however small the step is, while the two losses over the same pairs meet as the step falls.
+        """
+        if not epoch.finite or not math.isfinite(epoch.loss) or self._rises(epoch.loss, start_loss):
             self.redone += 1
             self.done = self.failed = self.redone > MOST_REDONE
-            self._first, self.step = self._first / 2, self.step / 2
+            self._halve()
             return False
+        # An epoch that goes wrong at its very end shows only in the next one's loss, which no redoing lowers.
+        overshot = bool(self._losses) and loss_diverges([self._losses[0], epoch.loss])
+        if overshot:
+            self._halve()
         self.redone = 0
-        self._losses.append(found.loss)
+        self._losses.append(epoch.loss)
         self.epoch += 1
-        self.done = self.epoch >= self.recipe.epochs or self._settled()
+        last = self.epoch >= self.recipe.epochs
+        self.done, self.failed = last or (self._settled() and not overshot), last and overshot
         self.step = self._next(self.step)
         return True
+
+    def _rises(self, loss: float, start_loss: Callable[[], float] | None) -> bool:
+        if self._losses and not loss_diverges([*self._losses, loss]):
+            return False
+        before = self._losses[-1:] if start_loss is None else [start_loss()]
+        return loss_diverges([*before, loss])
+
+    def _halve(self) -> None:
+        self._first, self.step = self._first / 2, self.step / 2
 
     def _next(self, before: float) -> float:
         state = ScheduleState(before, tuple(self._losses), self.recipe.decay)
