@@ -27,7 +27,7 @@ from mfspark.blocks.encode import CHUNK
 from mfspark.blocks.profile import Profile
 from mfspark.errors import DataError
 from mfspark.kernels.csr import Block, Side, balanced_bounds, counting_order
-from mfspark.transport.arrow import flat
+from mfspark.transport.arrow import flat, row_batch
 from mfspark.transport.carriers import Release, carry
 
 BLOCK_BYTES = 64 << 20  # well below every limit on one Arrow or Spark cell
@@ -37,7 +37,7 @@ _PIECE = ("target", "side", "order", "rows", "others", "values", "weights", "hel
 _PIECE_SCHEMA = (
     "target int, side int, order long, rows binary, others binary, values binary, weights binary, held binary"
 )
-_PIECE_KINDS = [pa.int32(), pa.int32(), pa.int64(), *[pa.binary()] * 5]
+_PIECE_KINDS = dict(zip(_PIECE, [pa.int32(), pa.int32(), pa.int64(), *[pa.binary()] * 5], strict=True))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[Side, ...]) -
     targets = [block for side in sides for block in range(len(layout.bounds[side]) - 1)]
     owners = [side for side in sides for _ in range(len(layout.bounds[side]) - 1)]
     cells = [targets, owners, [0] * len(targets), *[[b""] * len(targets)] * 5]
-    table = pa.table([pa.array(cell, kind) for cell, kind in zip(cells, _PIECE_KINDS, strict=True)], names=_PIECE)
+    table = pa.table(dict(zip(_PIECE, cells, strict=True)), schema=pa.schema(_PIECE_KINDS))
     return encoded.sparkSession.createDataFrame(table, schema=_PIECE_SCHEMA)
 
 
@@ -163,7 +163,7 @@ def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
                 part = slice(starts[block], starts[block + 1])
                 cells = [moved[0][part] - np.int32(layout.bounds[side][block]), *(array[part] for array in moved[1:])]
                 row = [int(block), side, order, *(cell.tobytes() for cell in cells)]
-                yield _batch(row, _PIECE_KINDS, _PIECE)
+                yield row_batch(_PIECE_KINDS, row)
         order += 1
 
 
@@ -227,8 +227,8 @@ def assembled(
             bounds = layout.bounds[side]
             rows = int(bounds[target + 1] - bounds[target]) if target + 1 < len(bounds) else 0
             cells += [part.tobytes() for part in _compress(chosen, rows, layout)]
-        names = ["block", *(f"{side.stem}_{part}" for side in sides for part in _PARTS)]
-        yield _batch(cells, [pa.int32(), *[pa.binary()] * (len(names) - 1)], names)
+        parts = dict.fromkeys((f"{side.stem}_{part}" for side in sides for part in _PARTS), pa.binary())
+        yield row_batch({"block": pa.int32()} | parts, cells)
 
 
 def _compress(pieces: list[dict[str, Any]], rows: int, layout: Layout) -> list[NDArray[Any]]:
@@ -256,9 +256,3 @@ def _compress(pieces: list[dict[str, Any]], rows: int, layout: Layout) -> list[N
         indptr, other[trained][order], codes[order], weights[trained][order] if weights.size else weights,
         held_indptr, other[tested][held_order], values[tested][held_order],
     ]  # fmt: skip
-
-
-def _batch(row: list[Any], kinds: list[pa.DataType], names: Any) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(
-        [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)], list(names)
-    )

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 
 from mfspark.blocks.columns import whole
 from mfspark.kernels.csr import Side
-from mfspark.transport.arrow import chunks, flat, to_ipc
+from mfspark.transport.arrow import chunks, flat, row_batch, to_ipc
 
 MOST_CODES = 256
 PROBLEMS = (
@@ -124,7 +124,9 @@ _ENCODED_SCHEMA = (
     "users binary, items binary, ratings binary, weights binary, held binary, user_ids binary, item_ids binary, "
     "values binary, problems array<long>, rows array<long>, numbers array<double>"
 )
-_ENCODED_KINDS = [*[pa.binary()] * 8, pa.list_(pa.int64()), pa.list_(pa.int64()), pa.list_(pa.float64())]
+_ENCODED_KINDS = dict.fromkeys((*CHUNK, *SUMMARY[:3]), pa.binary()) | {
+    "problems": pa.list_(pa.int64()), "rows": pa.list_(pa.int64()), "numbers": pa.list_(pa.float64()),
+}  # fmt: skip
 
 
 def encode(ratings: DataFrame) -> DataFrame:
@@ -140,11 +142,6 @@ def _encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     encoder = _Encoder()
     for table in chunks(batches):
         if table.num_rows:
-            yield _encoded_row([*encoder.add(table), *[None] * len(SUMMARY)])
+            yield row_batch(_ENCODED_KINDS, [*encoder.add(table), *[None] * len(SUMMARY)])
     if encoder.rows:
-        yield _encoded_row([*[None] * len(CHUNK), *encoder.summary()])
-
-
-def _encoded_row(cells: list[Any]) -> pa.RecordBatch:
-    arrays = [pa.array([cell], kind) for cell, kind in zip(cells, _ENCODED_KINDS, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, names=[*CHUNK, *SUMMARY])
+        yield row_batch(_ENCODED_KINDS, [*[None] * len(CHUNK), *encoder.summary()])

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout, read_block
 from mfspark.kernels.csr import Block, Side
+from mfspark.transport.arrow import row_batch
 from mfspark.transport.carriers import carry
 
 Visit = Callable[[Block, int, slice, Any], tuple[Any, ...]]
@@ -59,7 +60,7 @@ def visit_blocks(
     bounds = layout.bounds[side]
     own = replace(layout, bounds=(bounds, bounds))
     columns = [column for column in blocks.columns if column == "block" or column.startswith(f"{side.stem}_")]
-    kinds = [pa.int32(), *(_KINDS[kind] for kind in results.values())]
+    kinds = {"block": pa.int32()} | {result: _KINDS[kind] for result, kind in results.items()}
 
     def run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -68,9 +69,7 @@ def visit_blocks(
                 if number + 1 >= len(bounds):  # the frame may have more rows than a side has blocks
                     continue
                 rows = slice(int(bounds[number]), int(bounds[number + 1]))
-                cells = (number, *visit(read_block(batch, row, side, own), number, rows, data))
-                arrays = [pa.array([cell], kind) for cell, kind in zip(cells, kinds, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, ["block", *results])
+                yield row_batch(kinds, (number, *visit(read_block(batch, row, side, own), number, rows, data)))
 
     schema = ", ".join(["block int", *(f"{result} {kind}" for result, kind in results.items())])
     frame, release = carry(blocks.select(columns), data, run, schema, packed=True, carrier=carrier)

@@ -15,13 +15,13 @@ from mfspark.estimators.base import BlockEstimator
 from mfspark.kernels.objective import CONFIDENCES, Settings
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
-from mfspark.session import default_parallelism
-from mfspark.training.als import alternate, initial_factors
-from mfspark.training.als_barrier import alternate_together, possible
+from mfspark.training import als_barrier
+from mfspark.training.als import HalfSteps, initial_factors
 from mfspark.training.history import Iteration
-from mfspark.training.progress import wanted
+from mfspark.training.loop import run
+from mfspark.training.placement import LOOPS, OLD_LOOPS, Placement, choose
+from mfspark.training.progress import pace
 
-LOOPS = ("auto", "jobs", "gang")
 SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace", "coordinate")
 
 
@@ -69,8 +69,9 @@ class ALS(BlockEstimator, HasElasticNetParam):
         twice the count times pyspark.ml's lambda ((1 - a)/2 |x|_2^2 + a |x|_1), as the squared error here is twice the
         count times its mean half. Sets factors (and biases) to exactly 0; solved by coordinate descent.
     loop : str, default "auto"
-        "jobs": a Spark job per half step, which survives the loss of a worker; "gang": one job whose tasks all run at
-        once and exchange factors directly, faster where half steps are short; "auto": a gang on one machine.
+        "jobs": a Spark job per half step, which survives the loss of a worker; "barrier": one job whose tasks all run
+        at once (a barrier stage) and exchange factors directly, faster where half steps are short; "auto": a barrier
+        stage on one machine. "gang", the former name of "barrier", still works.
     weightCol : str, optional
         Column of weights >= 0: a rating of weight 2 counts as two.
     validationIndicatorCol : str, optional
@@ -139,7 +140,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
         super()._check()
         self._check_choice("confidence", CONFIDENCES)
         self._check_choice("solver", SOLVER_NAMES)
-        self._check_choice("loop", LOOPS)
+        self._check_choice("loop", (*LOOPS, *OLD_LOOPS))
         implicit = self.getOrDefault("implicitPrefs")
         if implicit:
             self._refuse(("userBias", "itemBias", "center", "clip"), "takes effect only with implicitPrefs=False")
@@ -188,12 +189,9 @@ class ALS(BlockEstimator, HasElasticNetParam):
             dtype=value("precision"),
         )
 
-    def _together(self, spark: SparkSession, blocks: int, slots: int) -> bool:
-        loop = self.getOrDefault("loop")
-        if loop == "gang" and blocks > slots:
-            raise ParameterError(f"loop 'gang' runs all {blocks} blocks at once, but there are {slots} slots")
-        here = possible(spark, self.getOrDefault("carrier")) and self.getOrDefault("materializer") == "auto"
-        return loop == "gang" or (loop == "auto" and here and blocks <= slots)
+    def _placement(self, spark: SparkSession, blocks: int) -> Placement:
+        plain = self.getOrDefault("carrier") in ("auto", "broadcast") and self.getOrDefault("materializer") == "auto"
+        return choose(spark, self.getOrDefault("loop"), blocks, plain)
 
     def _train(
         self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
@@ -201,9 +199,12 @@ class ALS(BlockEstimator, HasElasticNetParam):
         value = self.getOrDefault
         factors = initial_factors(found, settings, value("seed"), value("initStd"), self._signed_start())
         factors.intercept = found.mean if value("center") else 0.0
-        spark, schedule = blocks.sparkSession, self._schedule(found)
-        if self._together(spark, layout.blocks, default_parallelism(spark)):
-            history = alternate_together(blocks, layout, factors, settings, schedule, wanted(self._optional("verbose")))
+        stopping, limits = self._stopping(), self._limits(found)
+        if self._placement(blocks.sparkSession, layout.blocks).barrier:
+            every = pace(self._optional("verbose"))
+            job = als_barrier.Job(layout, settings, stopping, limits, type(self).__name__, every)
+            history = als_barrier.fit(blocks, job, factors)
         else:
-            history = alternate(blocks, layout, factors, settings, schedule, value("carrier"))
+            half_steps = HalfSteps(blocks, layout, settings, limits, value("carrier"))
+            history = run(half_steps, factors, stopping, self._hooks())
         return self._result(found, settings, factors.sides, factors.intercept), history

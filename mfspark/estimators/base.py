@@ -27,8 +27,9 @@ from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.session import default_parallelism
 from mfspark.store import tables
 from mfspark.training.history import Iteration
-from mfspark.training.loop import Schedule
-from mfspark.training.progress import reporter
+from mfspark.training.loop import Hook, Stopping
+from mfspark.training.placement import JOBS, Placement
+from mfspark.training.progress import pace, reporter
 from mfspark.transport.persist import MATERIALIZERS, Materialiser, Workspace, storage_level
 
 
@@ -73,10 +74,13 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         """Return the range to which predictions are clipped."""
         return (found.low, found.high) if self.getOrDefault("clip") else (-np.inf, np.inf)
 
-    def _schedule(self, found: Profile) -> Schedule:
-        """Return how long to train, and what the history reports to."""
-        told = reporter(self._optional("verbose"))
-        return Schedule(self.getOrDefault("maxIter"), self.getOrDefault("tol"), self._limits(found), told)
+    def _stopping(self, advice: str = "raise regParam") -> Stopping:
+        """Return when to stop, and what to do about a loss that is not finite."""
+        return Stopping(self.getOrDefault("maxIter"), self.getOrDefault("tol"), advice=advice)
+
+    def _hooks(self) -> list[Hook]:
+        """Return who is told of every iteration."""
+        return [reporter(self.getOrDefault("maxIter"), pace(self._optional("verbose")), type(self).__name__)]
 
     def _result(
         self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0
@@ -103,29 +107,29 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
                 self._optional("numItemBlocks") if Side.ITEM in self._sides else 1,
             )
             slots = default_parallelism(dataset.sparkSession)
-            together = self._together(dataset.sparkSession, max(number or 1 for number in wanted), slots)
-            if together:  # every task holds one block of each side
+            barrier = self._placement(dataset.sparkSession, max(number or 1 for number in wanted)).barrier
+            if barrier:  # every task holds one block of each side
                 wanted = (wanted[0] or slots, wanted[1] or slots)
             layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
             keeps = self.getOrDefault("filterSeen")
             frame, release = block_frames.build(
-                encoded, found, layout, self.getOrDefault("carrier"), self._sides, pieces_only=together and not keeps
+                encoded, found, layout, self.getOrDefault("carrier"), self._sides, pieces_only=barrier and not keeps
             )
             workspace.later(release)
             seen = workspace.hand_over(frame) if keeps else None
             if seen is not None:
                 blocks = seen[0]
             else:
-                blocks = frame if together else workspace.replace(encoded, frame)
+                blocks = frame if barrier else workspace.replace(encoded, frame)
             fitted, history = self._train(blocks, layout, found, settings)
         model = FactorizationModel._of(self, fitted, history, dataset)
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
         return model
 
-    def _together(self, spark: SparkSession, blocks: int, slots: int) -> bool:  # noqa: ARG002
-        """Return whether the fit is one gang of tasks, which reads every block once."""
-        return False
+    def _placement(self, spark: SparkSession, blocks: int) -> Placement:  # noqa: ARG002
+        """Return where the loop runs; in a barrier stage its tasks read every block once."""
+        return JOBS
 
     def _implicit(self) -> bool:
         return self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")

@@ -19,8 +19,9 @@ from mfspark.model.model import FactorizationModel
 from mfspark.model.params import Settable, _param
 from mfspark.model.predictive_std import add_deviations
 from mfspark.training.als import initial_factors
-from mfspark.training.bpmf import Chain, sample
+from mfspark.training.bpmf import Chain, Sampling, start
 from mfspark.training.history import Iteration
+from mfspark.training.loop import run
 
 
 class BPMFParams(Settable):
@@ -160,6 +161,10 @@ class BPMF(BlockEstimator, BPMFParams):
         factors = initial_factors(found, settings, value("seed"), value("initStd"), signed=True)
         factors.intercept = found.mean
         chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
-        samples, history = sample(blocks, layout, factors, settings, chain, self._schedule(found), value("carrier"))
+        limits, carrier = self._limits(found), value("carrier")
+        sampling = Sampling(blocks, layout, settings, chain, value("maxIter"), limits, carrier)
+        state = start(factors, chain)
+        history = run(sampling, state, self._stopping("look for extreme ratings or weights"), self._hooks())
         joined = replace(settings, rank=settings.rank * chain.samples)
-        return self._result(found, joined, [samples.joined(side) for side in Side], factors.intercept), history
+        sides = [state.samples.joined(side) for side in Side]
+        return self._result(found, joined, sides, factors.intercept), history

@@ -18,8 +18,9 @@ from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
 from mfspark.training.als import initial_factors
-from mfspark.training.gradient_descent import Descent, Pass, descend, row_weights
+from mfspark.training.gradient_descent import Descent, Pass, Steps, row_weights, start
 from mfspark.training.history import Iteration
+from mfspark.training.loop import run
 
 
 class GradientDescent(LossEstimator, HasSolver, HasStepSize):
@@ -184,12 +185,13 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
-        value, loss, schedule = self.getOrDefault, self._chosen_loss(), self._schedule(found)
+        value, loss, limits = self.getOrDefault, self._chosen_loss(), self._limits(found)
         self._check_ratings(found)
-        start = (value("seed"), value("initStd"), self._signed_start(loss.name))
-        factors = initial_factors(found, settings, *start)
+        drawn = (value("seed"), value("initStd"), self._signed_start(loss.name))
+        factors = initial_factors(found, settings, *drawn)
         factors.intercept = loss.link(found.mean) if value("center") else 0.0
         weights = row_weights(blocks, layout, found)
-        gradients = Pass(blocks, layout, settings, self._descent(), weights, schedule.limits, value("carrier"))
-        history = descend(gradients, factors, schedule)
+        gradients = Pass(blocks, layout, settings, self._descent(), weights, limits, value("carrier"))
+        steps, position = Steps(gradients, value("maxIter")), start(gradients, factors)
+        history = run(steps, position, self._stopping("lower stepSize"), self._hooks())
         return self._result(found, settings, factors.sides, factors.intercept), history

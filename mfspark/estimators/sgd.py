@@ -20,10 +20,10 @@ from mfspark.kernels.schedules import STEP_SCHEDULES
 from mfspark.kernels.sgd.cells import Recipe
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
-from mfspark.session import default_parallelism
-from mfspark.training import progress
 from mfspark.training.history import Iteration
-from mfspark.training.sgd import fit, task_count
+from mfspark.training.placement import share
+from mfspark.training.progress import pace
+from mfspark.training.sgd import fit
 from mfspark.training.sgd_worker import Job
 
 COUNT_LOSSES = ("poisson", "poisson_identity")
@@ -195,9 +195,8 @@ class SGD(LossEstimator, HasStepSize):
         self._check_ratings(found)
         recipe, users = self._recipe(found), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
-        tasks = task_count(len(users) - 1, default_parallelism(blocks.sparkSession))
-        told = progress.wanted(self._optional("verbose"))
-        sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, verbose=told))
+        tasks, every = share(blocks.sparkSession, len(users) - 1).tasks, pace(self._optional("verbose"))
+        sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, every=every))
         return self._result(found, settings, sides, recipe.mean), history
 
     def _check_ratings(self, found: Profile) -> None:

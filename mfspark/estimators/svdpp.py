@@ -17,7 +17,8 @@ from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
 from mfspark.training.history import Iteration
-from mfspark.training.svdpp import Descent, start, train
+from mfspark.training.loop import run
+from mfspark.training.svdpp import Descent, Epochs, start
 
 
 class SVDPlusPlus(BlockEstimator, HasStepSize):
@@ -115,5 +116,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         state = start(sizes, settings.rank, found.mean, value("seed"), value("initStd"))
         lambdas = (*settings.reg_param, value("regParamImplicit"), value("regParamBias"))
         descent = Descent(value("stepSize"), value("stepDecay"), lambdas, value("seed"))
-        history = train(blocks, layout, state, descent, self._schedule(found), value("carrier"))
-        return self._result(found, settings, (state.users, state.items), state.mean), history
+        epochs = Epochs(blocks, layout, descent, value("maxIter"), self._limits(found), value("carrier"))
+        history = run(epochs, state, self._stopping("lower stepSize"), self._hooks())
+        point = epochs.finish(state)
+        return self._result(found, settings, (point.users, point.items), point.mean), history

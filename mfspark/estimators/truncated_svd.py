@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +20,7 @@ from mfspark.model.params import _param
 from mfspark.training.als import Factors
 from mfspark.training.gradient_descent import Descent, Pass
 from mfspark.training.history import Iteration
-from mfspark.training.progress import reporter
-from mfspark.training.truncated_svd import IMPUTATIONS, Decomposition, Matrix, background, decompose, improve, start
+from mfspark.training.truncated_svd import IMPUTATIONS, Matrix, background, factorize
 
 
 class TruncatedSVD(BlockEstimator):
@@ -110,7 +108,9 @@ class TruncatedSVD(BlockEstimator):
         value = self.getOrDefault
         shape = (len(found.sides[0]), len(found.sides[1]))
         behind = background(blocks, layout, found, value("imputation"))
-        result, history = self._iterate(Matrix(blocks, layout, shape, behind, value("carrier")), settings.rank)
+        matrix = Matrix(blocks, layout, shape, behind, value("carrier"))
+        width = settings.rank + value("oversampling")
+        result, history = factorize(matrix, settings.rank, width, value("seed"), self._stopping(), self._hooks())
         sides = [vectors * np.sqrt(result.s) for vectors in (result.U, result.V)]
         fitted = self._result(found, settings, sides)
         if found.held_out:
@@ -119,27 +119,3 @@ class TruncatedSVD(BlockEstimator):
             rmse = measure.at(Factors(list(fitted.sides)), 0, last=True).validation_rmse
             history[-1] = replace(history[-1], validation_rmse=rmse)
         return fitted, history
-
-    def _iterate(self, matrix: Matrix, rank: int) -> tuple[Decomposition, list[Iteration]]:
-        """Iterate until the captured squares settle; line t of the history is what t multiplications by A^T A give."""
-        value = self.getOrDefault
-        report, began, history = reporter(self._optional("verbose")), time.perf_counter(), list[Iteration]()
-        width = min(rank + value("oversampling"), *matrix.shape)
-        Q, before, square = improve(matrix, start(matrix.shape[1], width, value("seed")), rank)
-
-        def tell(captured: float) -> None:
-            nonlocal began
-            loss, now = max(square - captured, 0.0), time.perf_counter()
-            history.append(Iteration(len(history) + 1, loss, loss, 0.0, None, now - began))
-            began = now
-            report(history[-1], value("maxIter"))
-
-        while len(history) + 1 < value("maxIter"):
-            Q, captured, _ = improve(matrix, Q, rank)
-            tell(captured)
-            if captured - before < value("tol") * square and len(history) > 1:
-                break
-            before = captured
-        result = decompose(matrix, Q, rank)
-        tell(float(result.s @ result.s))
-        return result, history

@@ -17,7 +17,7 @@ from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
 from mfspark.model.factorization import Factorization
 from mfspark.session import default_parallelism
-from mfspark.training.als import Factors, half_step
+from mfspark.training.als import Factors, HalfSteps
 
 if TYPE_CHECKING:
     from mfspark.model.model import FactorizationModel
@@ -47,7 +47,7 @@ def fold_in(model: FactorizationModel, side: Side, dataset: DataFrame, columns: 
     arrays = [fitted.sides[0], fitted.sides[1]]
     arrays[side] = np.zeros((len(sides[side]), fitted.settings.padded), fitted.settings.dtype)
     factors = Factors(arrays, fitted.intercept)
-    half_step(frame, layout, factors, side, _exact(fitted), False, fitted.limits)
+    HalfSteps(frame, layout, _exact(fitted)).solve(factors, side)
     release()
     solved = Factorization(fitted.settings, (sides[0].ids, sides[1].ids), (factors.sides[0], factors.sides[1]))
     table = factor_table(sides[side].ids, solved.features(side), solved.bias(side))

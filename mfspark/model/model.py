@@ -106,7 +106,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
 
     @property
     def history(self) -> DataFrame:
-        """One row per iteration: iteration, loss, fit, regularisation, validationRMSE, seconds."""
+        """One row per iteration: iteration, loss, fit, regularisation, validationRMSE, seconds, repaired."""
         return tabular.history_frame(SparkSession.active(), self._history)
 
     def tables(self) -> dict[str, DataFrame]:

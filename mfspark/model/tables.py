@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, astuple, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,28 +17,27 @@ from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization
 from mfspark.training.history import Iteration
 
-HISTORY_SCHEMA = "iteration int, loss double, fit double, regularisation double, validationRMSE double, seconds double"
-_HISTORY_KINDS = [pa.int32(), *[pa.float64()] * 5]
+HISTORY_SCHEMA = (
+    "iteration int, loss double, fit double, regularisation double, validationRMSE double, seconds double, "
+    "repaired bigint"
+)
+_HISTORY_KINDS = [pa.int32(), *[pa.float64()] * 5, pa.int64()]
 _NUMBER_OF = {T.ByteType: pa.int8(), T.ShortType: pa.int16(), T.IntegerType: pa.int32(), T.LongType: pa.int64()}
 
 
 def history_frame(spark: SparkSession, history: list[Iteration]) -> DataFrame:
     """Return a history with one row an iteration."""
     names = [part.split()[0] for part in HISTORY_SCHEMA.split(", ")]
-    columns = zip(*([*vars(line).values()] for line in history), strict=True) if history else [[]] * len(names)
+    columns = zip(*map(astuple, history), strict=True) if history else [[]] * len(names)
     arrays = [pa.array(list(column), kind) for column, kind in zip(columns, _HISTORY_KINDS, strict=True)]
     return spark.createDataFrame(pa.table(arrays, names=names), schema=HISTORY_SCHEMA)
 
 
 def history_lines(frame: DataFrame) -> list[Iteration]:
-    """Return the history that ``history_frame`` made a frame of."""
+    """Return the history that ``history_frame`` made a frame of; older ones have no column ``repaired``."""
+    names = ("iteration", "loss", "fit", "regularisation", "validationRMSE", "seconds")
     rows = frame.orderBy("iteration").toArrow().to_pylist()
-    return [
-        Iteration(
-            row["iteration"], row["loss"], row["fit"], row["regularisation"], row["validationRMSE"], row["seconds"]
-        )
-        for row in rows
-    ]
+    return [Iteration(*(row[name] for name in names), row.get("repaired") or 0) for row in rows]
 
 
 def factor_table(ids: pa.Array, features: NDArray[Any], bias: NDArray[Any] | None) -> pa.Table:

@@ -234,10 +234,11 @@ def check_run_id(run_id: str) -> str:
 
 
 def _fit_columns(df: DataFrame, name: str, spec: ModelTable) -> DataFrame:
-    missing = [column for column in spec.columns if column not in df.columns]
+    missing = [column for column in spec.columns if column not in (*df.columns, *spec.optional)]
     if missing:
         raise StoreError(f"table {name} of the model to publish lacks the column {missing[0]!r}; it has {df.columns}")
-    casts = [F.col(c).cast(kind).alias(c) if kind else F.col(c) for c, kind in spec.columns.items()]
+    given = {column: kind for column, kind in spec.columns.items() if column in df.columns}
+    casts = [F.col(c).cast(kind).alias(c) if kind else F.col(c) for c, kind in given.items()]
     extra = [F.col(column) for column in df.columns if column not in spec.columns] if spec.open_ended else []
     return df.select(*casts, *extra)
 

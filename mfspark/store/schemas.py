@@ -20,6 +20,7 @@ HISTORY: Mapping[str, str | None] = {
     "regularisation": "double",
     "validationRMSE": "double",
     "seconds": "double",
+    "repaired": "bigint",
 }
 PARAMETERS: Mapping[str, str | None] = {"name": "string", "value": "string"}
 MODELS: Mapping[str, str] = {
@@ -39,6 +40,7 @@ class ModelTable:
     stored_as: str
     columns: Mapping[str, str | None]
     open_ended: bool = False  # further columns are kept: a new loss may report more parts
+    optional: tuple[str, ...] = ()  # columns that models of older releases do not have
 
 
 MODEL_TABLES: Mapping[str, ModelTable] = {
@@ -47,7 +49,7 @@ MODEL_TABLES: Mapping[str, ModelTable] = {
     # The ingest job's own id maps are called user_ids and item_ids; these are the ones a model was trained with.
     "user_ids": ModelTable("model_user_ids", IDS),
     "item_ids": ModelTable("model_item_ids", IDS),
-    "history": ModelTable("history", HISTORY, open_ended=True),
+    "history": ModelTable("history", HISTORY, open_ended=True, optional=("repaired",)),
     "parameters": ModelTable("parameters", PARAMETERS),
 }
 

@@ -1,8 +1,7 @@
-"""The training loop: one half step called twice with the sides swapped, the objective, the history and when to stop."""
+"""Alternating least squares as jobs: a sweep is one half step called twice with the sides swapped."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,10 @@ from mfspark.errors import TrainingError
 from mfspark.kernels.als.half_step import STATISTICS, solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
-from mfspark.training.history import Iteration
-from mfspark.training.loop import Schedule, finished
+from mfspark.training.history import rmse
+from mfspark.training.loop import Measures
 
+_REPAIRED = next(name for name in STATISTICS if name in ("repaired", "jittered"))
 _RESULTS = {"solved": "binary", "statistics": "array<double>", "unsolved": "long"}
 
 
@@ -45,76 +45,93 @@ def initial_factors(profile: Profile, settings: Settings, seed: int, std: float,
     return Factors(sides, ids=tuple(side.ids for side in profile.sides))
 
 
-def half_step(
-    blocks: DataFrame,
-    layout: Layout,
-    factors: Factors,
-    dst: Side,
-    settings: Settings,
-    measure: bool,
-    limits: tuple[float, float],
-    carrier: str = "auto",
-) -> NDArray[np.float64]:
-    """Solve one side against the other on the workers, replace it in ``factors``, and return the summed statistics.
+@dataclass(frozen=True)
+class HalfSteps:
+    """Half steps on the workers; the object itself is ALS's sweep.
 
-    ``settings`` are those of the users; ``dst`` names the side to solve.
+    Parameters
+    ----------
+    blocks, layout
+        The frame of blocks and how both sides are cut.
+    settings : Settings
+        The model, seen from the user side.
+    limits : (float, float)
+        The range to which predictions of held-out ratings are clipped.
+    carrier : str
+        How factors reach the workers.
     """
-    seen = settings if dst == Side.USER else settings.swapped()
-    fixed = fix(factors.sides[dst.other], seen, factors.intercept)
-    start = factors.sides[dst] if seen.warm else None
 
-    def solve(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, list[float], int]:
-        fixed, start = data
-        before = None if start is None else start[rows]
-        X, statistics, unsolved = solve_block(block, fixed, seen, before, measure, limits)
-        return X.tobytes(), statistics.tolist(), unsolved
+    blocks: DataFrame
+    layout: Layout
+    settings: Settings
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    carrier: str = "auto"
 
-    found = visit_blocks(blocks, layout, dst, (fixed, start), solve, _RESULTS, carrier)
-    for row in found:
-        if row["unsolved"] >= 0:
-            raise unsolvable(factors, dst, int(layout.bounds[dst][row["block"]] + row["unsolved"]))
-    factors.sides[dst] = joined(found, "solved", factors.sides[dst])
-    return np.sum([row["statistics"] for row in found], axis=0)
+    def __call__(self, factors: Factors, iteration: int) -> Measures:  # noqa: ARG002
+        """Run a sweep, replacing ``factors``; items first, so that users end at their exact optimum.
 
+        The loss is exact for the factors at the end: the second half step measures the fit and its own regularisation,
+        the first the other side's.
+        """
+        first = self.solve(factors, Side.ITEM)
+        return measures(first, self.solve(factors, Side.USER, measure=True))
 
-def unsolvable(factors: Factors, side: Side, place: int) -> TrainingError:
-    """Return the error for a row whose equations have no finite solution."""
-    name = f"{factors.ids[side][place].as_py()!r}" if factors.ids else f"number {place}"
-    return TrainingError(
-        f"the equations of {side.stem} {name} have no finite solution: raise regParam, or look for extreme ratings "
-        "or weights of that id"
-    )
+    def solve(self, factors: Factors, dst: Side, measure: bool = False) -> NDArray[np.float64]:
+        """Solve one side against the other, replace it in ``factors``, and return the summed statistics.
 
+        Raises
+        ------
+        TrainingError
+            Some row's equations have no finite solution.
+        """
+        seen, limits = seen_from(self.settings, dst), self.limits
+        fixed = fix(factors.sides[dst.other], seen, factors.intercept)
+        start = factors.sides[dst] if seen.warm else None
 
-def alternate(
-    blocks: DataFrame,
-    layout: Layout,
-    factors: Factors,
-    settings: Settings,
-    schedule: Schedule,
-    carrier: str = "auto",
-) -> list[Iteration]:
-    """Run ALS from the given start, replacing ``factors``; items first, so that users end at their exact optimum.
+        def solve(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, list[float], int]:
+            fixed, start = data
+            before = None if start is None else start[rows]
+            X, statistics, unsolved = solve_block(block, fixed, seen, before, measure, limits)
+            return X.tobytes(), statistics.tolist(), unsolved
 
-    Each iteration's loss is exact for the factors at its end: the second half step measures the fit and its own
-    regularisation, the first the other side's.
-    """
-    history: list[Iteration] = []
-    for iteration in range(1, schedule.iterations + 1):
-        began = time.perf_counter()
-        first = half_step(blocks, layout, factors, Side.ITEM, settings, False, schedule.limits, carrier)
-        second = half_step(blocks, layout, factors, Side.USER, settings, True, schedule.limits, carrier)
-        history.append(summed(iteration, first, second, time.perf_counter() - began))
-        if schedule.report is not None:
-            schedule.report(history[-1], schedule.iterations)
-        if finished(history, schedule):
-            break
-    return history
+        results = visit_blocks(self.blocks, self.layout, dst, (fixed, start), solve, _RESULTS, self.carrier)
+        for row in results:
+            if row["unsolved"] >= 0:
+                place = int(self.layout.bounds[dst][row["block"]] + row["unsolved"])
+                raise UnsolvableError(dst, place).named(factors)
+        factors.sides[dst] = joined(results, "solved", factors.sides[dst])
+        return np.sum([row["statistics"] for row in results], axis=0)
 
 
-def summed(iteration: int, first: NDArray[Any], second: NDArray[Any], seconds: float) -> Iteration:
-    """Return an iteration's line from the statistics of its two half steps."""
+def seen_from(settings: Settings, dst: Side) -> Settings:
+    """Return the user side's settings as the solved side sees them."""
+    return settings if dst == Side.USER else settings.swapped()
+
+
+class UnsolvableError(TrainingError):
+    """A row whose equations have no finite solution: number ``place`` of a side, named by its id if that is known."""
+
+    def __init__(self, side: Side, place: int, name: str | None = None) -> None:
+        super().__init__(
+            f"the equations of {side.stem} {name or f'number {place}'} have no finite solution: raise regParam, or "
+            "look for extreme ratings or weights of that id"
+        )
+        self.side, self.place, self.name = side, place, name
+
+    def __reduce__(self) -> tuple[type, tuple[Side, int, str | None]]:
+        """Say how to pickle it: not by its message."""
+        return UnsolvableError, (self.side, self.place, self.name)
+
+    def named(self, factors: Factors) -> UnsolvableError:
+        """Return the error with the row's id, where the factors have ids."""
+        ids = factors.ids
+        return UnsolvableError(self.side, self.place, repr(ids[self.side][self.place].as_py())) if ids else self
+
+
+def measures(first: NDArray[Any], second: NDArray[Any]) -> Measures:
+    """Return what a sweep measured, from the statistics of its two half steps."""
     sums = dict(zip(STATISTICS, second.tolist(), strict=True))
-    regularisation = sums["regularisation"] + first[STATISTICS.index("regularisation")]
-    rmse = float(np.sqrt(sums["valid_squares"] / sums["valid_rows"])) if sums["valid_rows"] else None
-    return Iteration(iteration, float(sums["fit"] + regularisation), sums["fit"], float(regularisation), rmse, seconds)
+    before = dict(zip(STATISTICS, first.tolist(), strict=True))
+    valid = rmse(sums["valid_squares"], sums["valid_rows"])
+    repaired = int(sums[_REPAIRED] + before[_REPAIRED])
+    return Measures(sums["fit"], sums["regularisation"] + before["regularisation"], valid, repaired)

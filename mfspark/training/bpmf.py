@@ -7,9 +7,8 @@ from counters: the same seed gives the same chain on any number of blocks, up to
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,13 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.errors import TrainingError
-from mfspark.kernels.als.gibbs import Prior, sample_prior, sample_rows
+from mfspark.kernels.als.gibbs import sample_prior, sample_rows
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.topk import pair_scores
 from mfspark.training.als import Factors
-from mfspark.training.history import Iteration
-from mfspark.training.loop import Schedule
+from mfspark.training.history import rmse
+from mfspark.training.loop import Measures
 
 _RESULTS = {"drawn": "binary", "squares": "double", "held": "binary", "ratings": "binary", "unsolved": "long"}
 PRIOR_STRENGTH = 2.0  # beta_0 of the paper
@@ -61,75 +60,98 @@ class Samples:
         return array / np.float32(len(self.sides[side])) if side == Side.USER else array
 
 
-def sample(
-    blocks: DataFrame,
-    layout: Layout,
-    factors: Factors,
-    settings: Settings,
-    chain: Chain,
-    schedule: Schedule,
-    carrier: str = "auto",
-) -> tuple[Samples, list[Iteration]]:
-    """Run a chain from the given start, replacing ``factors`` by its last state; return the kept samples.
+@dataclass
+class State:
+    """Where a chain is: its last sample, the generator of the priors, and the samples kept."""
+
+    factors: Factors
+    generator: np.random.Generator
+    samples: Samples = field(default_factory=Samples)
+
+
+def start(factors: Factors, chain: Chain) -> State:
+    """Return the state at the start, which replaces the given factors."""
+    return State(factors, np.random.default_rng(chain.seed))
+
+
+class Drawn(NamedTuple):
+    """What came with drawing a side: the squared errors' sum, the held-out ratings and their predictions."""
+
+    squares: float
+    predicted: NDArray[np.float64]
+    ratings: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sweeps of a chain; the object itself is the sweep, which replaces ``state.factors`` by the next sample.
 
     A line of the history is one sweep: fit and loss are the squared error of the sweep's sample on the training ratings
     (a sampler minimises nothing); the validation RMSE is that of the sample until one is kept, then of the mean
     prediction of the samples kept so far, which is what the model predicts.
+
+    Parameters
+    ----------
+    blocks, layout
+        The frame of blocks and how both sides are cut.
+    settings : Settings
+        The model, seen from the user side.
+    chain : Chain
+        How long, and what is kept.
+    number : int
+        How many sweeps there are.
+    limits : (float, float)
+        The range to which predictions of held-out ratings are clipped.
+    carrier : str
+        How factors reach the workers.
     """
-    generator, samples, history = np.random.default_rng(chain.seed), Samples(), list[Iteration]()
-    kept = chain.kept(schedule.iterations)
-    for sweep in range(schedule.iterations):
-        began = time.perf_counter()
-        for dst in (Side.ITEM, Side.USER):
-            prior = sample_prior(factors.sides[dst][:, : settings.rank], generator, PRIOR_STRENGTH, settings.rank)
-            drawn = _draw(blocks, layout, factors, dst, prior, settings, chain, sweep, carrier)
-        squares, predicted, ratings = drawn
-        if sweep in kept:
-            for keep, array in zip(samples.sides, factors.sides, strict=True):
-                keep.append(array[:, : settings.rank].copy())
+
+    blocks: DataFrame
+    layout: Layout
+    settings: Settings
+    chain: Chain
+    number: int
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    carrier: str = "auto"
+
+    def __call__(self, state: State, sweep: int) -> Measures:
+        """Draw the items given the users, then the users given the items; keep the sample where it is its turn."""
+        samples = state.samples
+        self._draw(state, Side.ITEM, sweep)
+        squares, predicted, ratings = self._draw(state, Side.USER, sweep)
+        if sweep in self.chain.kept(self.number):
+            for keep, array in zip(samples.sides, state.factors.sides, strict=True):
+                keep.append(array[:, : self.settings.rank].copy())
             count = len(samples.sides[0])
             samples.held = predicted if count == 1 else samples.held + (predicted - samples.held) / count
         mean = samples.held if samples.sides[0] else predicted
-        errors = ratings - np.clip(mean, *schedule.limits)
-        rmse = float(np.sqrt(np.mean(errors**2))) if errors.size else None
-        line = Iteration(sweep + 1, squares, squares, 0.0, rmse, time.perf_counter() - began)
-        history.append(line)
-        if schedule.report is not None:
-            schedule.report(line, schedule.iterations)
-    return samples, history
+        errors = ratings - np.clip(mean, *self.limits)
+        return Measures(squares, 0.0, rmse(float(np.sum(errors**2)), errors.size))
 
+    def _draw(self, state: State, dst: Side, sweep: int) -> Drawn:
+        """Draw one side's prior and then its rows, and replace it."""
+        settings, chain, factors = self.settings, self.chain, state.factors
+        intercept, array = factors.intercept, factors.sides[dst]
+        prior = sample_prior(array[:, : settings.rank], state.generator, PRIOR_STRENGTH, settings.rank)
+        data = (factors.sides[dst.other], *prior.padded(settings.padded, settings.dtype))
 
-def _draw(
-    blocks: DataFrame,
-    layout: Layout,
-    factors: Factors,
-    dst: Side,
-    prior: Prior,
-    settings: Settings,
-    chain: Chain,
-    sweep: int,
-    carrier: str,
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Draw one side, replace it in ``factors``; return the squared error, the held-out predictions and ratings."""
-    intercept, bounds = factors.intercept, layout.bounds[dst]
-    data = (factors.sides[dst.other], *prior.padded(settings.padded, settings.dtype))
+        def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int]:
+            return _draw_block(block, data, settings, chain, (sweep, int(dst), rows.start), intercept)
 
-    def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int]:
-        return _draw_block(block, data, settings, chain, (sweep, int(dst), rows.start), intercept)
-
-    found = visit_blocks(blocks, layout, dst, data, draw, _RESULTS, carrier)
-    for row in found:
-        if row["unsolved"] >= 0:
-            raise TrainingError(
-                f"the precision of {dst.stem} number {bounds[row['block']] + row['unsolved']} is not positive "
-                "definite: use precision='float64', or look for extreme ratings or weights of that id"
-            )
-    factors.sides[dst] = joined(found, "drawn", factors.sides[dst])
-    held, ratings = (
-        np.concatenate([np.frombuffer(row[name], np.float32) for row in found]).astype(np.float64)
-        for name in ("held", "ratings")
-    )
-    return sum(row["squares"] for row in found), held, ratings
+        results = visit_blocks(self.blocks, self.layout, dst, data, draw, _RESULTS, self.carrier)
+        for row in results:
+            if row["unsolved"] >= 0:
+                place = self.layout.bounds[dst][row["block"]] + row["unsolved"]
+                raise TrainingError(
+                    f"the precision of {dst.stem} number {place} is not positive definite: use "
+                    "precision='float64', or look for extreme ratings or weights of that id"
+                )
+        factors.sides[dst] = joined(results, "drawn", array)
+        held, ratings = (
+            np.concatenate([np.frombuffer(row[name], np.float32) for row in results]).astype(np.float64)
+            for name in ("held", "ratings")
+        )
+        return Drawn(sum(row["squares"] for row in results), held, ratings)
 
 
 def _draw_block(

@@ -7,7 +7,6 @@ side back once and the other once per block.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +34,8 @@ from mfspark.kernels.objective import Settings, ridge
 from mfspark.kernels.optimisers import Hyper, Optimiser, clip_by_norm, learning_rate
 from mfspark.kernels.schedules import ScheduleState
 from mfspark.training.als import Factors
-from mfspark.training.history import Iteration
-from mfspark.training.loop import Schedule
+from mfspark.training.history import rmse
+from mfspark.training.loop import Measures
 
 _RESULTS = {"own": "binary", "other": "binary", "statistics": "array<double>"}
 
@@ -149,8 +148,8 @@ class Pass:
                 slope = sides[place] / n + (2 * self.half / self.total) * own[:, None] * array
                 sides[place] = slope.astype(array.dtype, copy=False)
         regularisation *= self.half / self.total
-        rmse = float(np.sqrt(sums[VALID_SQUARES] / sums[VALID_ROWS])) if sums[VALID_ROWS] else None
-        return Gradient(float(sums[FIT] / n), regularisation, sides, float(sums[SLOPE] / n), rmse)
+        valid = rmse(sums[VALID_SQUARES], sums[VALID_ROWS])
+        return Gradient(float(sums[FIT] / n), regularisation, sides, float(sums[SLOPE] / n), valid)
 
     def _collect(self, factors: Factors, step: int, last: bool) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
         settings, limits, loss = self.settings, self.limits, self.descent.loss
@@ -172,48 +171,61 @@ class Pass:
         return [joined(found, "own", here[0]).astype(np.float64), summed(found, "other", here[1])], sums
 
 
-def descend(gradients: Pass, factors: Factors, schedule: Schedule) -> list[Iteration]:
-    """Descend from the given start, replacing ``factors``; one iteration is one step.
+@dataclass
+class Position:
+    """Where a descent is: the factors, the gradient there, and what the optimiser and the step schedule remember."""
+
+    factors: Factors
+    here: Gradient
+    optimiser: Optimiser
+    schedule: ScheduleState
+
+
+def start(gradients: Pass, factors: Factors) -> Position:
+    """Return the position at the start, which moves the given factors."""
+    descent = gradients.descent
+    optimiser, schedule = Optimiser(descent.optimiser, descent.hyper), ScheduleState(descent.rate, (), descent.decay)
+    return Position(factors, gradients.at(factors, 0), optimiser, schedule)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps down the gradient; the object itself is the sweep, one iteration being one step.
 
     Each iteration's loss is that of the factors at its end: exact, or with mini-batches estimated on the next step's
     batch (the last one is exact). Under the bold driver a step that raised the loss is undone, so that the loss never
     rises.
+
+    Parameters
+    ----------
+    gradients : Pass
+        Gives the gradient at a point.
+    number : int
+        How many steps there are at most: after the last one no derivatives are needed.
     """
-    descent, history = gradients.descent, list[Iteration]()
-    optimiser, state = Optimiser(descent.optimiser, descent.hyper), ScheduleState(descent.rate, (), descent.decay)
-    careful, began = descent.schedule == "bold_driver", time.perf_counter()
-    here = gradients.at(factors, 0, last=schedule.iterations == 0)
-    for step in range(schedule.iterations):
-        rate = learning_rate(descent.schedule, descent.rate, step, state, descent.every)
+
+    gradients: Pass
+    number: int
+
+    def __call__(self, position: Position, step: int) -> Measures:
+        """Take one step, replacing the position."""
+        descent, here, factors = self.gradients.descent, position.here, position.factors
+        rate = learning_rate(descent.schedule, descent.rate, step, position.schedule, descent.every)
+        careful = descent.schedule == "bold_driver"
         before = Factors([side.copy() for side in factors.sides] if careful else [], factors.intercept)
-        _move(gradients, factors, here, optimiser, rate)
-        there = gradients.at(factors, step + 1, last=step + 1 == schedule.iterations)
-        losses = (*(state.losses or (here.loss,)), there.loss)
-        if careful and not there.loss <= here.loss:
+        _move(self.gradients, factors, here, position.optimiser, rate)
+        there = self.gradients.at(factors, step + 1, last=step + 1 == self.number)
+        losses = (*(position.schedule.losses or (here.loss,)), there.loss)
+        undone = careful and not there.loss <= here.loss
+        if undone:
             factors.sides, factors.intercept = before.sides, before.intercept
-            optimiser.states.clear()
+            position.optimiser.states.clear()
             losses = (here.loss, np.inf)  # the schedule halves the rate
-        elif not np.isfinite(there.loss):
-            raise TrainingError(f"the loss is {there.loss} after iteration {step + 1}: lower stepSize")
         else:
-            here = there
-        state = ScheduleState(rate, losses, descent.decay)
-        seconds, began = time.perf_counter() - began, time.perf_counter()
-        line = Iteration(step + 1, here.loss, here.fit, here.regularisation, here.validation_rmse, seconds)
-        history.append(line)
-        if schedule.report is not None:
-            schedule.report(line, schedule.iterations)
-        if here is there and settled(history, schedule.tol):
-            break
-    return history
-
-
-def settled(history: list[Iteration], tol: float) -> bool:
-    """Return whether the last iteration lowered the loss by less than a share ``tol``; 0: never."""
-    if tol <= 0 or len(history) < 2:
-        return False
-    before, after = history[-2].loss, history[-1].loss
-    return before - after < tol * abs(before)
+            position.here = there
+        position.schedule = ScheduleState(rate, losses, descent.decay)
+        here = position.here
+        return Measures(here.fit, here.regularisation, here.validation_rmse, moved=not undone)
 
 
 def _move(gradients: Pass, factors: Factors, here: Gradient, optimiser: Optimiser, rate: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +25,8 @@ from mfspark.kernels.sgd.cells import (
     visit_regularisation,
 )
 from mfspark.kernels.sgd.control import Course, EpochSums, all_finite
-from mfspark.training.history import Iteration
+from mfspark.training.history import Iteration, rmse
+from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
 from mfspark.transport.barrier import Solo
 
@@ -35,14 +35,15 @@ from mfspark.transport.barrier import Solo
 class Job:
     """What every task of a fit is told: the recipe, how both sides are cut, the number of tasks, a secret of theirs.
 
-    With ``verbose`` the first task writes a line an epoch on its stderr: the terminal in local mode, else a log.
+    The first task tells of the epochs, see ``progress.reporter`` for ``every``: on its stderr, which is the terminal in
+    local mode, else a log.
     """
 
     recipe: Recipe
     layout: Layout
     tasks: int
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    verbose: bool = False
+    every: float | None = None
 
     @property
     def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -61,34 +62,40 @@ class Job:
 
 
 @dataclass(frozen=True)
-class _State:
-    """The factors that a task holds at the moment."""
+class Snapshot:
+    """The rows of a task's blocks of users, and of the blocks of items that are with it."""
 
     users: list[Rows]
     items: dict[int, Rows]
 
-    def copy(self) -> _State:
-        return _State([rows.copy() for rows in self.users], {block: rows.copy() for block, rows in self.items.items()})
+    def copy(self) -> Snapshot:
+        """Return the same with arrays of its own."""
+        return Snapshot(
+            [rows.copy() for rows in self.users], {block: rows.copy() for block, rows in self.items.items()}
+        )
 
 
 class Worker:
-    """One task: its blocks of users, and the blocks of items that are with it at the moment."""
+    """One task: its blocks of users, and the blocks of items that are with it at the moment.
 
-    def __init__(self, job: Job, users: list[UserBlock], gang: Solo) -> None:
-        self.job, self.recipe, self.gang = job, job.recipe, gang
+    It is the state of its fit: what changes from epoch to epoch are the rows in its ``snapshot``, and its ``course``.
+    """
+
+    def __init__(self, job: Job, users: list[UserBlock], peers: Solo) -> None:
+        self.job, self.recipe, self.peers = job, job.recipe, peers
         self.owner: dict[int, int] = {}
-        for task, numbers in enumerate(gang.gather([user.number for user in users])):
+        for task, numbers in enumerate(peers.gather([user.number for user in users])):
             self.owner |= dict.fromkeys(numbers, task)
         missing = sorted(set(range(job.blocks)) - set(self.owner))
         self.owner |= dict.fromkeys(missing, 0)
-        if gang.number == 0:
+        if peers.number == 0:
             users = users + [_without_users(number, job) for number in missing]
         self.users = sorted(users, key=lambda user: user.number)
         self.counts, self.weight = self._item_weights()
         reg = self.recipe.reg[Side.ITEM]
         self.regularisation = visit_regularisation(self.weight, self.counts, reg, self.recipe.exponent)
         self.items: dict[int, Rows] = {}
-        self.rounds = 0
+        self.rounds, self.course = 0, Course(self.recipe)
 
     def train(self) -> list[Iteration]:
         """Run the fit; return its history, the same in every task.
@@ -98,37 +105,39 @@ class Worker:
         TrainingError
             The loss rises or is not finite however small the step is.
         """
-        course, history, began = Course(self.recipe), list[Iteration](), time.perf_counter()
-        report = reporter(self.job.verbose and self.gang.number == 0)
         self._start(strata(self.job.blocks, self.job.tasks, self.recipe, 0)[0])
-        while not course.done:
-            order = strata(self.job.blocks, self.job.tasks, self.recipe, course.epoch)
+        epochs, first = self.recipe.epochs, self.peers.number == 0
+        hooks = [reporter(epochs, self.job.every, "SGD")] if first else []
+        return run(Worker.epoch, self, Stopping(epochs, self.recipe.tol), hooks)
+
+    def epoch(self, number: int) -> Measures:
+        """Run an epoch, the sweep of this loop; one that diverges is undone, and redone with half the step."""
+        while True:
+            order = strata(self.job.blocks, self.job.tasks, self.recipe, number)
             self._bring(order[0])
-            before = self._state()
+            before = self.snapshot()
             for user in self.users:
-                user.prepare(course.epoch)
-            sums = self._pass(order, course.epoch, course.step)
-            if course.keeps(sums, partial(self._loss_at, before, order, course.epoch)):
-                valid = self._measure(course.epoch) if self.job.layout.held else None
-                seconds, began = time.perf_counter() - began, time.perf_counter()
-                parts = (self.job.twice * sums.loss, self.job.twice * sums.fit, self.job.twice * sums.penalty)
-                history.append(Iteration(course.epoch, *parts, valid, seconds))
-                report(history[-1], self.recipe.epochs)
-            else:
-                self._restore(before)
-        if course.failed:
-            number = min(course.epoch + 1, self.recipe.epochs)
-            raise TrainingError(
-                f"epoch {number} diverges even with step {course.step:.3g}: raise regParam, lower stepSize or initStd, "
-                "or look for extreme ratings or weights"
-            )
-        return history
+                user.prepare(number)
+            sums = self._pass(order, number, self.course.step)
+            kept = self.course.keeps(sums, partial(self._loss_at, before, order, number))
+            if not kept:
+                self.restore(before)
+            if self.course.failed:
+                raise TrainingError(
+                    f"epoch {number + 1} diverges even with step {self.course.step:.3g}: raise regParam, lower "
+                    "stepSize or initStd, or look for extreme ratings or weights"
+                )
+            if kept:
+                break
+        valid = self._measure(number + 1) if self.job.layout.held else None
+        fit, regularisation = self.job.twice * sums.fit, self.job.twice * sums.penalty
+        return Measures(fit, regularisation, valid, moved=not self.course.overshot)
 
     def _item_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the visits of an epoch and the sum of weights, by item, over all tasks."""
         n, own = int(self.job.bounds[Side.ITEM][-1]), [user.item_weights() for user in self.users]
         summed = [np.sum([pair[place] for pair in own], axis=0) if own else np.zeros(n) for place in range(2)]
-        gathered = self.gang.gather(summed)
+        gathered = self.peers.gather(summed)
         counts, weight = (np.sum([task[place] for task in gathered], axis=0) for place in range(2))
         drawn = self.recipe.negatives * counts.sum() / n
         return (counts + drawn, weight + drawn) if self.job.layout.weighted else (counts + drawn,) * 2
@@ -142,12 +151,12 @@ class Worker:
     def _width(self, block: int) -> int:
         return int(self.job.bounds[Side.ITEM][block + 1] - self.job.bounds[Side.ITEM][block])
 
-    def _loss_at(self, state: _State, order: NDArray[np.int64], epoch: int) -> float:
+    def _loss_at(self, state: Snapshot, order: NDArray[np.int64], epoch: int) -> float:
         """Return the loss of another state over an epoch's pairs; nothing changes. All tasks call this together."""
-        now = _State([user.rows for user in self.users], self.items)
-        self._restore(state.copy())
+        now = Snapshot([user.rows for user in self.users], self.items)
+        self.restore(state.copy())
         loss = self._pass(order, epoch, step=0.0).loss
-        self._restore(now)
+        self.restore(now)
         return loss
 
     def _pass(self, order: NDArray[np.int64], epoch: int, step: float) -> EpochSums:
@@ -167,7 +176,7 @@ class Worker:
             penalties[Side.ITEM, block] = penalty(rows, self.weight[part], other, exponent)
         held = [*self.items.values(), *(user.rows for user in self.users)]
         finite = all(all_finite(*rows.arrays()) for rows in held)
-        parts = self.gang.gather((fits, penalties, finite))
+        parts = self.peers.gather((fits, penalties, finite))
         fit, total = (_ordered_sum(part[place] for part in parts) for place in range(2))
         return EpochSums(fit, total, finite=all(part[2] for part in parts))
 
@@ -179,10 +188,10 @@ class Worker:
         def measure(user: UserBlock, block: int) -> tuple[float, int]:
             return user.measure(self.items[block], block) if user.held else (0.0, 0)
 
-        parts = self.gang.gather(self._visit(order, measure))
+        parts = self.peers.gather(self._visit(order, measure))
         squares = _ordered_sum({key: pair[0] for key, pair in part.items()} for part in parts)
         number = sum(pair[1] for part in parts for pair in part.values())
-        return float(np.sqrt(squares / number)) if number else None
+        return rmse(squares, number)
 
     def _visit(self, order: NDArray[np.int64], act: Callable[[UserBlock, int], Any]) -> dict[tuple[int, int], Any]:
         """Act on every cell, stratum by stratum; item blocks are sent on as soon as they are not needed any more."""
@@ -208,23 +217,25 @@ class Worker:
             self._receive(block)
 
     def _send(self, block: int, to: int) -> None:
-        if to != self.gang.number:
+        if to != self.peers.number:
             rows = self.items.pop(block)
-            self.gang.send(to, ("items", self.rounds, block), [array.tobytes() for array in rows.arrays()])
+            self.peers.send(to, ("items", self.rounds, block), [array.tobytes() for array in rows.arrays()])
 
     def _receive(self, block: int) -> None:
         rows = empty_rows(self._width(block), Side.ITEM, self.recipe)
-        for array, data in zip(rows.arrays(), self.gang.take(("items", self.rounds, block)), strict=True):
+        for array, data in zip(rows.arrays(), self.peers.take(("items", self.rounds, block)), strict=True):
             array[:] = np.frombuffer(data, np.float32).reshape(array.shape)
         self.items[block] = rows
 
-    def _state(self) -> _State:
-        return _State([user.rows for user in self.users], self.items).copy()
+    def snapshot(self) -> Snapshot:
+        """Return a copy of this task's rows."""
+        return Snapshot([user.rows for user in self.users], self.items).copy()
 
-    def _restore(self, state: _State) -> None:
-        for user, rows in zip(self.users, state.users, strict=True):
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot, which is used up."""
+        for user, rows in zip(self.users, snapshot.users, strict=True):
             user.rows = rows
-        self.items = state.items
+        self.items = snapshot.items
 
 
 def _without_users(number: int, job: Job) -> UserBlock:

@@ -11,7 +11,6 @@ What travels per iteration: the items out to and back from every block. Spark se
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +21,10 @@ from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, visit_blocks
-from mfspark.errors import TrainingError
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.svdpp import STATISTICS, epoch, measure, whole_users
-from mfspark.training.gradient_descent import settled
-from mfspark.training.history import Iteration
-from mfspark.training.loop import Schedule
+from mfspark.training.history import rmse
+from mfspark.training.loop import Measures
 
 _RESULTS = {
     "users": "binary", "items": "binary", "implicit": "binary", "counts": "binary", "statistics": "array<double>",
@@ -35,14 +32,26 @@ _RESULTS = {
 CURVATURE = 0.5  # the squared length of a user's factors in one direction, roughly; see ``share_weights``
 
 
-@dataclass
-class State:
+@dataclass(frozen=True)
+class Point:
     """Users (n x (k + 1): p and bias), items (m x (k + 1): q and bias), implicit item factors (m x k), the mean."""
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
     implicit: NDArray[np.float32]
     mean: float
+
+
+@dataclass
+class State:
+    """The point an iteration measured, and the one to which the same pass has moved already (None: not yet).
+
+    ``whole`` says that the users of ``ahead`` are p_u + |N(u)|^-1/2 sum y_j.
+    """
+
+    here: Point
+    ahead: Point | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,71 +72,81 @@ def start(sizes: tuple[int, int], rank: int, mean: float, seed: int, std: float)
         array = np.zeros((n, rank + 1), np.float32)
         array[:, :rank] = generator.standard_normal((n, rank), np.float32) * (std / np.sqrt(rank))
         sides.append(array)
-    return State(sides[0], sides[1], np.zeros((sizes[1], rank), np.float32), mean)
+    return State(Point(sides[0], sides[1], np.zeros((sizes[1], rank), np.float32), mean))
 
 
-def train(
-    blocks: DataFrame, layout: Layout, state: State, descent: Descent, schedule: Schedule, carrier: str = "auto"
-) -> list[Iteration]:
-    """Run SGD from a start, replacing ``state``; at the end its users are p_u + |N(u)|^-1/2 sum y_j.
+@dataclass(frozen=True)
+class Epochs:
+    """Passes over the blocks; the object itself is the sweep.
 
     Each iteration's loss is exact for the state at its end: the next pass over the blocks measures it before it moves
     anything.
+
+    Parameters
+    ----------
+    blocks, layout
+        The frame of blocks (users' side) and how both sides are cut.
+    descent : Descent
+        The steps.
+    number : int
+        How many epochs there are at most: the pass that measures the last one moves nothing.
+    limits : (float, float)
+        The range to which predictions of held-out ratings are clipped.
+    carrier : str
+        How the state reaches the workers.
     """
-    history: list[Iteration] = []
-    seconds = 0.0
-    for iteration in range(schedule.iterations + 1):
-        began = time.perf_counter()
-        last = iteration == schedule.iterations
-        step = 0.0 if last else descent.step * float(np.exp(-descent.decay * iteration))
-        before = replace(state)
-        statistics = _pass(blocks, layout, state, descent, step, iteration, schedule.limits, carrier)
-        if iteration:
-            history.append(_line(iteration, statistics, seconds))
-            if schedule.report is not None:
-                schedule.report(history[-1], schedule.iterations)
-            if not np.isfinite(history[-1].loss):
-                raise TrainingError(f"the loss is {history[-1].loss} after iteration {iteration}: lower stepSize")
-        if not last and settled(history, schedule.tol):
-            state.users, state.items, state.implicit = before.users, before.items, before.implicit
-            _pass(blocks, layout, state, descent, 0.0, iteration, schedule.limits, carrier)
-            break
-        seconds = time.perf_counter() - began
-    return history
 
+    blocks: DataFrame
+    layout: Layout
+    descent: Descent
+    number: int
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    carrier: str = "auto"
 
-def _pass(
-    blocks: DataFrame,
-    layout: Layout,
-    state: State,
-    descent: Descent,
-    step: float,
-    iteration: int,
-    limits: tuple[float, float],
-    carrier: str,
-) -> NDArray[np.float64]:
-    """Measure at the state and move it by one epoch, or with step 0 make its users whole; return the statistics."""
+    def __call__(self, state: State, iteration: int) -> Measures:
+        """Run one epoch from ``state.here``, measure at its end, and begin the next one."""
+        if state.ahead is None:
+            state.ahead = self._pass(state.here, iteration, self._step(iteration))[0]
+        state.here, step = state.ahead, self._step(iteration + 1)
+        state.ahead, statistics = self._pass(state.here, iteration + 1, step)
+        state.whole = not step
+        sums = dict(zip(STATISTICS, statistics.tolist(), strict=True))
+        return Measures(sums["fit"], sums["regularisation"], rmse(sums["valid_squares"], sums["valid_rows"]))
 
-    def visit(block: Block, number: int, rows: slice, data: State) -> tuple[bytes, bytes, bytes, bytes, list[float]]:
-        seed = np.random.SeedSequence((descent.seed % 2**64, iteration, number)).generate_state(1, np.uint64)[0]
-        return _visit(block, data.users[rows], data, descent, step, seed, limits)
+    def finish(self, state: State) -> Point:
+        """Return the last point measured, its users being p_u + |N(u)|^-1/2 sum y_j."""
+        if not state.whole or state.ahead is None:
+            state.ahead, state.whole = self._pass(state.here, 0, 0.0)[0], True
+        return state.ahead
 
-    found = visit_blocks(blocks, layout, Side.USER, replace(state), visit, _RESULTS, carrier)
-    users = joined(found, "users", state.users)
-    if step:
-        counts = np.array([np.frombuffer(row["counts"], np.int32) for row in found])
-        for name, weights in (("items", share_weights(counts, step)), ("implicit", mean_weights(counts))):
-            before = getattr(state, name)
-            versions = (np.frombuffer(row[name], np.float32).reshape(before.shape) for row in found)
-            setattr(state, name, combine(before, versions, weights))
-    state.users = users
-    return np.sum([row["statistics"] for row in found], axis=0)
+    def _step(self, iteration: int) -> float:
+        last = iteration == self.number
+        return 0.0 if last else self.descent.step * float(np.exp(-self.descent.decay * iteration))
+
+    def _pass(self, point: Point, iteration: int, step: float) -> tuple[Point, NDArray[np.float64]]:
+        """Measure at a point and move by one epoch, or with step 0 make its users whole; return where to, and sums."""
+        descent, limits = self.descent, self.limits
+
+        def visit(
+            block: Block, number: int, rows: slice, data: Point
+        ) -> tuple[bytes, bytes, bytes, bytes, list[float]]:
+            seed = np.random.SeedSequence((descent.seed % 2**64, iteration, number)).generate_state(1, np.uint64)[0]
+            return _visit(block, data.users[rows], data, descent, step, seed, limits)
+
+        results = visit_blocks(self.blocks, self.layout, Side.USER, point, visit, _RESULTS, self.carrier)
+        moved = replace(point, users=joined(results, "users", point.users))
+        if step:
+            counts = np.array([np.frombuffer(row["counts"], np.int32) for row in results])
+            items = combine(point.items, _versions(results, "items", point.items), share_weights(counts, step))
+            implicit = combine(point.implicit, _versions(results, "implicit", point.implicit), mean_weights(counts))
+            moved = replace(moved, items=items, implicit=implicit)
+        return moved, np.sum([row["statistics"] for row in results], axis=0)
 
 
 def _visit(
     block: Block,
     users: NDArray[np.float32],
-    data: State,
+    data: Point,
     descent: Descent,
     step: float,
     seed: np.uint64,
@@ -148,6 +167,10 @@ def _visit(
     epoch(block.indptr, block.indices, values, P, Q, Y, data.mean, step, lambdas, seed)
     counts = np.bincount(block.indices, minlength=len(Q)).astype(np.int32)
     return P.tobytes(), Q.tobytes(), Y.tobytes(), counts.tobytes(), statistics.tolist()
+
+
+def _versions(results: list[dict[str, Any]], name: str, like: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (np.frombuffer(row[name], np.float32).reshape(like.shape) for row in results)
 
 
 def combine(
@@ -193,10 +216,3 @@ def mean_weights(counts: NDArray[Any]) -> NDArray[np.float64]:
     move that every block makes: adding them up would overshoot by the number of blocks.
     """
     return counts / np.maximum(counts.sum(axis=0), 1)
-
-
-def _line(iteration: int, statistics: NDArray[Any], seconds: float) -> Iteration:
-    sums = dict(zip(STATISTICS, statistics.tolist(), strict=True))
-    rmse = float(np.sqrt(sums["valid_squares"] / sums["valid_rows"])) if sums["valid_rows"] else None
-    loss = sums["fit"] + sums["regularisation"]
-    return Iteration(iteration, loss, sums["fit"], sums["regularisation"], rmse, seconds)

@@ -11,7 +11,8 @@ holds the means that missing pairs have, and S = (r - a_u b_i) at the rated pair
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from mfspark.blocks.map_blocks import joined, side_sums, summed, visit_blocks
 from mfspark.blocks.profile import Profile
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.spmm import add_product, add_transposed_product, padded
+from mfspark.training.history import Iteration
+from mfspark.training.loop import Hook, Measures, Stopping, run
 
 Doubles = NDArray[np.float64]
 IMPUTATIONS = ("zero", "mean", "userMean", "itemMean")
@@ -103,6 +106,50 @@ class Matrix:
         found = visit_blocks(self.blocks, self.layout, Side.USER, data, multiply, results, self.carrier)
         out = np.zeros((self.shape[1 if square else 0], width))
         return (summed if square else joined)(found, "product", out), sum(row["square"] for row in found)
+
+
+@dataclass
+class Basis:
+    """A basis Q (n x l) of the rows' space, the squared norm of A, and what A restricted to the basis comes to."""
+
+    Q: Doubles
+    square: float
+    decomposition: Decomposition | None = None
+
+
+def factorize(
+    matrix: Matrix, rank: int, width: int, seed: int, stopping: Stopping, hooks: Sequence[Hook] = ()
+) -> tuple[Decomposition, list[Iteration]]:
+    """Iterate until the captured squares settle; line t of the history is what t multiplications by A^T A give.
+
+    Parameters
+    ----------
+    matrix : Matrix
+        A.
+    rank, width : int
+        k, and the number l >= k of columns of the basis.
+    seed : int
+        Of the random subspace to start from.
+    stopping : Stopping
+        When to stop; ``tol`` is a share of the squared norm of A.
+    hooks : sequence of callables
+        See ``loop.run``; the state is a Basis.
+    """
+
+    def sharpen(basis: Basis, _iteration: int) -> Measures:
+        basis.Q, captured, square = improve(matrix, basis.Q, rank)
+        return Measures(max(square - captured, 0.0))
+
+    def conclude(basis: Basis, _iteration: int) -> Measures:
+        basis.decomposition = result = decompose(matrix, basis.Q, rank)
+        return Measures(max(basis.square - float(result.s @ result.s), 0.0))
+
+    Q, _, square = improve(matrix, start(matrix.shape[1], min(width, *matrix.shape), seed), rank)
+    basis, before = Basis(Q, square), replace(stopping, max_iter=stopping.max_iter - 1, whole=square)
+    history = run(sharpen, basis, before, hooks)
+    history = run(conclude, basis, Stopping(len(history) + 1), hooks, history)
+    assert basis.decomposition is not None
+    return basis.decomposition, history
 
 
 def start(n: int, width: int, seed: int) -> Doubles:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +20,12 @@ def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.Table.from_batches(held).combine_chunks()
+
+
+def row_batch(kinds: Mapping[str, pa.DataType], cells: Sequence[Any]) -> pa.RecordBatch:
+    """Return a batch of one row: the cells of the columns whose names and types ``kinds`` gives."""
+    arrays = [pa.array([cell], kind) for cell, kind in zip(cells, kinds.values(), strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, list(kinds))
 
 
 def flat(table: pa.Table, name: str) -> pa.Array:

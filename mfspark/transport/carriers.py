@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.session import is_connect
-from mfspark.transport.arrow import chunks
+from mfspark.transport.arrow import chunks, row_batch, to_ipc
 
 Batches = Iterator[pa.RecordBatch]
 Function = Callable[[Batches, Any], Batches]
@@ -118,10 +118,7 @@ def _chain(first: pa.RecordBatch, rest: Batches) -> Batches:
 
 def _pack(batches: Batches) -> Batches:
     for table in chunks(batches):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        yield pa.RecordBatch.from_arrays([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
+        yield row_batch({"packed": pa.binary()}, [to_ipc(table)])
 
 
 def _unpack(batch: pa.RecordBatch) -> Batches:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from mfspark import ALS, DataError, ParameterError
 from mfspark.training.history import Iteration
-from mfspark.training.progress import reporter
+from mfspark.training.progress import pace, reporter
 
 
 class TestExplicit(ModelContract):
@@ -129,8 +129,8 @@ def test_separate_regularisation_and_filter_seen(spark):
 def test_progress_is_quiet_off_a_terminal_and_tells_on_one():
     line = Iteration(1, 10.0, 9.0, 1.0, 0.5, 2.0)
     quiet, told = io.StringIO(), io.StringIO()
-    reporter(stream=quiet)(line, 3)
-    reporter(True, told)(line, 3)
+    reporter(3, pace(stream=quiet), stream=quiet)(line, None)
+    reporter(3, pace(True, told), stream=told)(line, None)
     assert quiet.getvalue() == ""
     assert told.getvalue() == "iteration 1/3  loss 10  validation RMSE 0.5000  4 s left\n"
 

@@ -13,8 +13,8 @@ from mfspark.kernels.gradient_descent import Batch, gradient_block
 from mfspark.kernels.losses import LOSSES
 from mfspark.kernels.objective import Settings, ridge
 from mfspark.training.als import Factors
-from mfspark.training.gradient_descent import Descent, Pass, descend
-from mfspark.training.loop import Schedule
+from mfspark.training.gradient_descent import Descent, Pass, Steps, start
+from mfspark.training.loop import Stopping, run
 
 USERS, ITEMS, R = naive.random_ratings(23, 15, 0.4, seed=8)
 
@@ -239,7 +239,7 @@ def test_data_from_each_model_recovers_it(loss):
     for side in sides:
         side[:, :2] = np.abs(rng.normal(0, 2, (len(side), 2))) if identity else rng.normal(0, 0.1, (len(side), 2))
     factors = Factors(sides, 0.0 if identity else LOSSES[loss].link(r[~held].mean()))
-    history = descend(gradients, factors, Schedule(steps))
+    history = run(Steps(gradients, steps), start(gradients, factors), Stopping(steps))
     assert history[-1].loss < history[0].loss
     X, Y = (side.astype(float) for side in factors.sides)
     scores = factors.intercept + np.sum(X[users, :2] * Y[items, :2], axis=1)

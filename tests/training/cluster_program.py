@@ -27,7 +27,7 @@ def fits():
     common = dict(rank=4, regParam=0.05, seed=1, numUserBlocks=2)
     return {
         "jobs": ALS(maxIter=6, loop="jobs", numItemBlocks=2, **common),
-        "gang": ALS(maxIter=6, loop="gang", numItemBlocks=2, filterSeen=True, **common),
+        "barrier": ALS(maxIter=6, loop="barrier", numItemBlocks=2, filterSeen=True, **common),
         "sgd": SGD(maxIter=6, **common),
     }
 
@@ -55,12 +55,12 @@ def lose_an_executor_after(iteration, spark, monkeypatched):
     """Have the driver kill one executor as it reports an iteration; return the pids it killed."""
     killed = []
 
-    def report(line, iterations):  # noqa: ARG001
+    def report(line, state):  # noqa: ARG001
         if line.iteration == iteration:
             killed.append(executors(spark)[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatched.reporter = lambda verbose: report  # noqa: ARG005
+    monkeypatched.reporter = lambda *options: report  # noqa: ARG005
     return killed
 
 

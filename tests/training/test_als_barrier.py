@@ -1,4 +1,4 @@
-"""ALS as a gang: the same factors as one job a half step, and as the naive ALS."""
+"""ALS as a barrier stage: the same factors as one job a half step, and as the naive ALS."""
 
 import naive
 import numpy as np
@@ -29,21 +29,21 @@ CASES = [
 
 
 @pytest.mark.parametrize("options", CASES, ids=[str(case) for case in CASES])
-def test_a_gang_gives_what_jobs_give(ratings, options):
+def test_a_barrier_stage_gives_what_jobs_give(ratings, options):
     blocks = dict(numUserBlocks=2, numItemBlocks=2) | options
-    ref, comp = (ALS(rank=3, maxIter=4, seed=1, loop=loop, **blocks).fit(ratings) for loop in ("jobs", "gang"))
+    ref, comp = (ALS(rank=3, maxIter=4, seed=1, loop=loop, **blocks).fit(ratings) for loop in ("jobs", "barrier"))
     for left, right in zip(ref.fitted.sides, comp.fitted.sides, strict=True):
         np.testing.assert_array_equal(left, right)
     for left, right in zip(ref._history, comp._history, strict=True):
         assert (left.loss, left.validation_rmse) == (right.loss, right.validation_rmse)
 
 
-def test_a_gang_needs_its_slots(ratings):
+def test_a_barrier_stage_needs_its_slots(ratings):
     with pytest.raises(ParameterError, match="runs all 9 blocks at once, but there are 2 slots"):
-        ALS(loop="gang", numUserBlocks=9).fit(ratings)
+        ALS(loop="barrier", numUserBlocks=9).fit(ratings)
 
 
-@pytest.mark.parametrize("loop", ["jobs", "gang"])
+@pytest.mark.parametrize("loop", ["jobs", "barrier"])
 def test_a_row_without_a_solution_is_named_by_its_id(spark, loop):
     rows = [("ann", "x", 1.0), ("bob", "y", 3e38), ("bob", "z", 3e38), ("cat", "x", 2.0)]
     frame = spark.createDataFrame(rows, "user string, item string, rating double")

@@ -13,8 +13,8 @@ from mfspark.blocks.profile import profile
 from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.training.als import Factors, alternate
-from mfspark.training.loop import Schedule
+from mfspark.training import loop
+from mfspark.training.als import Factors, HalfSteps
 from mfspark.transport.carriers import CARRIERS
 from mfspark.transport.persist import MATERIALIZERS, Materialiser
 
@@ -47,7 +47,8 @@ def run(ratings, settings, wanted=(2, 2), sweeps=3, carrier="auto", how="persist
     frame, release = build(chosen, found, layout, carrier)
     kept, let_go = Materialiser(how, table=table).keep(frame)
     U, V, factors = start(settings)
-    history = alternate(kept, layout, factors, settings, Schedule(sweeps), carrier)
+    half_steps = HalfSteps(kept, layout, settings, carrier=carrier)
+    history = loop.run(half_steps, factors, loop.Stopping(sweeps))
     if let_go is not None:
         let_go()
     release()

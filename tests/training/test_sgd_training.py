@@ -1,4 +1,4 @@
-"""Stratified SGD: strata, cells, equality with naive SGD, the gang of tasks, retries, divergence."""
+"""Stratified SGD: strata, cells, equality with naive SGD, the barrier stage, retries, divergence."""
 
 import subprocess
 import sys
@@ -17,7 +17,9 @@ from mfspark.kernels.csr import Block, balanced_bounds, counting_order
 from mfspark.kernels.losses import LOSSES
 from mfspark.kernels.sgd.cells import Recipe, UserBlock, first_rows, strata
 from mfspark.kernels.sgd.control import MOST_REDONE, Course, EpochSums
-from mfspark.training.sgd import check_gang, run, task_count
+from mfspark.training.loop import Stopping
+from mfspark.training.placement import Placement, _checked, task_count
+from mfspark.training.sgd import run
 from mfspark.training.sgd_worker import Job, Worker
 from mfspark.transport.barrier import Solo
 
@@ -280,10 +282,10 @@ def test_course():
     assert course.keeps(EpochSums(9.0, 1.0, True)) and course.step == pytest.approx(0.105)
     assert not course.keeps(EpochSums(12.0, 1.0, True)) and course.step == pytest.approx(0.0525)
     assert not course.keeps(EpochSums(5.0, 1.0, False)) and course.epoch == 2
-    assert course.keeps(EpochSums(8.99, 1.0, True)) and course.done and not course.failed
+    assert course.keeps(EpochSums(8.99, 1.0, True)) and not course.failed and Stopping(9, 0.01).settled(10.0, 9.99)
     course = Course(RECIPE)
     for _ in range(MOST_REDONE + 1):
-        assert not course.done
+        assert not course.failed
         course.keeps(EpochSums(np.nan, 0.0, True))
     assert course.failed
 
@@ -295,8 +297,8 @@ def test_a_rise_is_judged_over_the_same_pairs():
     assert course.keeps(EpochSums(8.0, 0.0, True), lambda: pytest.fail("a loss that falls needs no second look"))
     assert not course.keeps(EpochSums(10.5, 0.0, True), lambda: 9.0) and course.step == 0.025
     assert course.keeps(EpochSums(10.5, 0.0, True), lambda: 11.0) and course.step == 0.025  # the draw was unlucky
-    assert course.keeps(EpochSums(12.0, 0.0, True), lambda: 11.5) and course.step == 0.0125
-    assert course.done and course.failed  # it ends higher than it began
+    assert course.keeps(EpochSums(12.0, 0.0, True), lambda: 11.5) and course.step == 0.0125 and course.overshot
+    assert course.failed  # it ends higher than it began
 
 
 def implicit_data(share, seed):
@@ -336,7 +338,7 @@ def test_the_loss_of_another_state_changes_nothing():
     recipe = replace(RECIPE, schedule="adagrad", implicit=True, negatives=2, loss="logistic", mean=0.0)
     worker, order = worker_of(recipe, 4, 2), strata(4, 2, recipe, 0)
     worker._start(order[0])
-    before = worker._state()
+    before = worker.snapshot()
     kept = before.copy()
     for user in worker.users:
         user.prepare(0)
@@ -350,7 +352,7 @@ def test_the_loss_of_another_state_changes_nothing():
     assert before.items.keys() == kept.items.keys()
 
 
-def test_the_gang_equals_one_worker_with_every_block(spark):
+def test_the_barrier_stage_equals_one_worker_with_every_block(spark):
     from mfspark.training.sgd import fit
 
     recipe = replace(RECIPE, bias=(True, True), schedule="adagrad")
@@ -368,9 +370,10 @@ def test_the_gang_equals_one_worker_with_every_block(spark):
 def test_dynamic_allocation_is_refused_with_advice():
     conf = SimpleNamespace(get=lambda key, default: "true" if key == "spark.dynamicAllocation.enabled" else default)
     session = SimpleNamespace(conf=conf)
-    check_gang(session, 1)
+    instead = "numUserBlocks=1 to train in a single task"
+    assert _checked(session, Placement(1), instead).tasks == 1
     with pytest.raises(ParameterError, match="its 3 tasks together.*numUserBlocks=1"):
-        check_gang(session, 3)
+        _checked(session, Placement(3), instead)
 
 
 RETRY = """
@@ -403,7 +406,7 @@ strata.run = failing
 models.append(SGD(rank=3, maxIter=4, seed=1).fit(ratings))
 for one, two in zip(*(model.fitted.sides for model in models)):
     np.testing.assert_array_equal(one, two)
-assert again.value == 1 and os.path.exists(lost), "the gang did not run a second time"
+assert again.value == 1 and os.path.exists(lost), "the stage did not run a second time"
 spark.stop()
 """
 

@@ -87,7 +87,7 @@ class Course:
     Parameters
     ----------
     recipe : Recipe
-        Gives the schedule and when to stop.
+        Gives the schedule and the number of epochs.
 
     Attributes
     ----------
@@ -95,16 +95,16 @@ class Course:
         The epoch to run next, from 0.
     step : float
         Its step size.
-    done : bool
-        Whether the fit is over.
+    overshot : bool
+        Whether the last epoch that counted ended with a higher loss than the first: no reason to stop.
     failed : bool
-        Whether it is over because no step size was small enough, or ends with a higher loss than it began with.
+        Whether no step size was small enough, or the last epoch of all overshot.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.epoch, self.redone = 0, 0
-        self.done, self.failed = recipe.epochs == 0, False
+        self.overshot = self.failed = False
         self._first, self._losses = recipe.step, list[float]()
         self.step = self._next(recipe.step)
 
@@ -122,18 +122,17 @@ class Course:
         """
         if not epoch.finite or not math.isfinite(epoch.loss) or self._rises(epoch.loss, start_loss):
             self.redone += 1
-            self.done = self.failed = self.redone > MOST_REDONE
+            self.failed = self.redone > MOST_REDONE
             self._halve()
             return False
         # An epoch that goes wrong at its very end shows only in the next one's loss, which no redoing lowers.
-        overshot = bool(self._losses) and loss_diverges([self._losses[0], epoch.loss])
-        if overshot:
+        self.overshot = bool(self._losses) and loss_diverges([self._losses[0], epoch.loss])
+        if self.overshot:
             self._halve()
         self.redone = 0
         self._losses.append(epoch.loss)
         self.epoch += 1
-        last = self.epoch >= self.recipe.epochs
-        self.done, self.failed = last or (self._settled() and not overshot), last and overshot
+        self.failed = self.overshot and self.epoch >= self.recipe.epochs
         self.step = self._next(self.step)
         return True
 
@@ -149,9 +148,3 @@ class Course:
     def _next(self, before: float) -> float:
         state = ScheduleState(before, tuple(self._losses), self.recipe.decay)
         return get_schedule(self.recipe.schedule)(self._first, self.epoch, state)
-
-    def _settled(self) -> bool:
-        if self.recipe.tol <= 0 or len(self._losses) < 2:
-            return False
-        before, after = self._losses[-2:]
-        return before - after < self.recipe.tol * abs(before)

@@ -1,0 +1,61 @@
+"""What the tasks of a barrier stage give back to the driver: their rows of both sides, the history, or an error."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mfspark.errors import MFSparkError
+from mfspark.kernels.csr import Side
+from mfspark.training import history as lines
+from mfspark.training.history import Iteration
+from mfspark.transport.arrow import row_batch
+
+SCHEMA = "kind string, block int, first long, data binary"
+"""``data`` is the history (kind "history"), a pickled error ("error"), or a side's rows from number ``first``."""
+_KINDS = {"kind": pa.string(), "block": pa.int32(), "first": pa.int64(), "data": pa.binary()}
+_CELL_BYTES = 64 << 20
+
+
+def side_rows(side: Side, block: int, first: int, rows: NDArray[Any]) -> Iterator[pa.RecordBatch]:
+    """Yield a block's rows of a side, the first of which is number ``first`` of the side, in cells of some MB."""
+    some = max(1, _CELL_BYTES // max(1, rows.itemsize * rows.shape[1]))
+    for start in range(0, len(rows), some):
+        yield row_batch(_KINDS, (side.stem, block, first + start, rows[start : start + some].tobytes()))
+
+
+def history_row(history: list[Iteration]) -> pa.RecordBatch:
+    """Return the history of the fit, which one of the tasks gives."""
+    return row_batch(_KINDS, ("history", 0, 0, lines.to_bytes(history)))
+
+
+def error_row(error: MFSparkError) -> pa.RecordBatch:
+    """Return the error that ended the fit in every task: a task that raised it would be run again by Spark."""
+    return row_batch(_KINDS, ("error", 0, 0, pickle.dumps(error)))
+
+
+def collect(table: pa.Table, sides: list[NDArray[Any]]) -> list[Iteration]:
+    """Put the tasks' rows into ``sides``, and return the history.
+
+    Raises
+    ------
+    MFSparkError
+        The error with which the fit ended.
+    """
+    history: list[Iteration] = []
+    for row in range(table.num_rows):
+        kind, data = table.column("kind")[row].as_py(), table.column("data")[row].as_buffer()
+        if kind == "error":
+            raise pickle.loads(data)
+        if kind == "history":
+            history = lines.from_bytes(memoryview(data))
+            continue
+        target, first = sides[Side[kind.upper()]], table.column("first")[row].as_py()
+        part = np.frombuffer(data, target.dtype).reshape(-1, target.shape[1])
+        target[first : first + len(part)] = part
+    return history

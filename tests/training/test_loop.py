@@ -1,0 +1,220 @@
+"""The one loop: when it stops, whom it tells, and that a copied state goes on as the fit itself would."""
+
+import copy
+import io
+import logging
+import pickle
+
+import naive
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mfspark.blocks.build import build, plan
+from mfspark.blocks.columns import Columns, select
+from mfspark.blocks.encode import encode
+from mfspark.blocks.profile import profile
+from mfspark.errors import ParameterError, TrainingError
+from mfspark.kernels.csr import Side
+from mfspark.kernels.objective import Settings
+from mfspark.kernels.sgd.cells import Recipe
+from mfspark.training import bpmf, gradient_descent, svdpp, truncated_svd
+from mfspark.training.als import HalfSteps, UnsolvableError, initial_factors
+from mfspark.training.history import Iteration, from_bytes, rmse, to_bytes
+from mfspark.training.loop import Measures, Stopping, run
+from mfspark.training.placement import OLD_LOOPS, choose
+from mfspark.training.progress import LOGGER, PATIENCE, pace, reporter
+
+
+def sweep_of(*losses, **more):
+    return lambda _state, number: Measures(losses[number], **more)
+
+
+@pytest.mark.parametrize(
+    "stopping,lines",
+    [
+        (Stopping(0), 0),
+        (Stopping(3), 3),
+        (Stopping(9, tol=0.1), 3),  # 8 to 7.5 is less than a tenth
+        (Stopping(9, tol=0.1, whole=100.0), 2),  # 10 to 8 is less than a tenth of 100
+        (Stopping(9, tol=0.02), 5),  # a rise is no fall
+    ],
+)
+def test_when_it_stops(stopping, lines):
+    history = run(sweep_of(10.0, 8.0, 7.5, 7.0, 7.5, 1.0, 0.5, 0.2, 0.1), None, stopping)
+    assert [line.iteration for line in history] == list(range(1, lines + 1))
+
+
+def test_an_undone_step_is_no_reason_to_stop():
+    assert len(run(sweep_of(5.0, 5.0, 5.0, moved=False), None, Stopping(3, tol=0.1))) == 3
+    assert len(run(sweep_of(5.0, 5.0, 5.0), None, Stopping(3, tol=0.1))) == 2
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_ends_the_fit_before_any_hook_sees_it(loss):
+    told = []
+    with pytest.raises(TrainingError, match="after iteration 2: lower stepSize"):
+        run(sweep_of(1.0, loss), None, Stopping(5, advice="lower stepSize"), [lambda line, _: told.append(line)])
+    assert [line.iteration for line in told] == [1]
+
+
+def test_hooks_get_the_line_and_the_state_of_the_iterations_end():
+    def sweep(state, number):
+        state.append(number)
+        return Measures(1.0, 2.0, 0.5, repaired=number)
+
+    told = []
+    history = run(sweep, [], Stopping(2), [lambda line, state: told.append((line, list(state)))])
+    assert [(line.loss, line.fit, line.regularisation, line.repaired) for line in history] == [
+        (3, 1, 2, 0),
+        (3, 1, 2, 1),
+    ]
+    assert told == [(history[0], [0]), (history[1], [0, 1])]
+
+
+def test_lines_travel_as_bytes():
+    lines = [Iteration(1, 3.0, 2.0, 1.0, None, 0.5), Iteration(2, 2.0, 1.5, 0.5, 0.25, 0.25, repaired=7)]
+    assert from_bytes(to_bytes(lines)) == lines and from_bytes(to_bytes([])) == []
+    assert rmse(8.0, 2) == 2.0 and rmse(0.0, 0) is None
+
+
+def test_an_unsolvable_row_survives_its_way_to_the_driver():
+    error = pickle.loads(pickle.dumps(UnsolvableError(Side.ITEM, 17)))
+    assert (error.side, error.place) == (Side.ITEM, 17) and "item number 17" in str(error)
+
+
+@pytest.fixture(scope="module")
+def data(spark):
+    """The blocks of 17 users and 11 items, some ratings held out."""
+    users, items, r = naive.random_ratings(17, 11, 0.4, seed=5)
+    table = pa.table({"user": users, "item": items, "rating": r, "held": np.arange(len(r)) % 5 == 0})
+    encoded = encode(select(spark.createDataFrame(table), Columns(validation="held")))
+    learned = profile(encoded, Columns())
+    layout = plan(learned, 2, (2, 2), False)
+    return build(encoded, learned, layout)[0].persist(), layout, learned
+
+
+def als(blocks, layout, learned):
+    settings = Settings(3, solver="cg")
+    return HalfSteps(blocks, layout, settings), initial_factors(learned, settings, 1, 1.0, True)
+
+
+def descent(schedule):
+    def method(blocks, layout, learned):
+        settings, how = Settings(3), gradient_descent.Descent(schedule=schedule, rate=0.3)
+        weights = gradient_descent.row_weights(blocks, layout, learned)
+        gradients = gradient_descent.Pass(blocks, layout, settings, how, weights)
+        start = initial_factors(learned, settings, 1, 1.0, True)
+        return gradient_descent.Steps(gradients, 4), gradient_descent.start(gradients, start)
+
+    return method
+
+
+def svd_plus_plus(blocks, layout, learned):
+    sizes = tuple(len(side) for side in learned.sides)
+    descent = svdpp.Descent(0.02, 0.1, (0.1, 0.1, 0.01, 0.1), 3)
+    return svdpp.Epochs(blocks, layout, descent, 4), svdpp.start(sizes, 3, learned.mean, 1, 0.5)
+
+
+def chain(blocks, layout, learned):
+    settings, how = Settings(3), bpmf.Chain(2.0, 1, 2, 5)
+    start = bpmf.start(initial_factors(learned, settings, 1, 0.3, True), how)
+    return bpmf.Sampling(blocks, layout, settings, how, 4), start
+
+
+METHODS = {
+    "als": als, "adam": descent("constant"), "bold_driver": descent("bold_driver"), "svdpp": svd_plus_plus,
+    "bpmf": chain,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_copied_state_goes_on_as_the_fit_itself(data, method):
+    """What a checkpoint needs: the state holds all that changes, and it pickles."""
+    kept = {}
+
+    def keep(line, state):
+        kept[line.iteration] = pickle.dumps(state)
+
+    sweep, state = METHODS[method](*data)
+    ref = run(sweep, state, Stopping(4), [keep])
+    again = pickle.loads(kept[2])
+    comp = run(sweep, again, Stopping(4), history=ref[:2])
+    assert [line.iteration for line in comp] == [1, 2, 3, 4]
+    assert [(line.loss, line.validation_rmse) for line in comp] == [(line.loss, line.validation_rmse) for line in ref]
+    assert ref[-1].validation_rmse is not None
+    np.testing.assert_equal(leaves(pickle.loads(pickle.dumps(again))), leaves(pickle.loads(pickle.dumps(state))))
+
+
+def leaves(value):
+    """All arrays and numbers that a state is made of."""
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, pa.Array):
+        return value.to_pylist()
+    if hasattr(value, "__dict__"):
+        return {name: leaves(part) for name, part in vars(value).items()}
+    if isinstance(value, dict):
+        return {name: leaves(part) for name, part in value.items()}
+    return [leaves(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def test_truncated_svd_tells_of_every_multiplication_and_its_state(data):
+    blocks, layout, learned = data
+    shape = tuple(len(side) for side in learned.sides)
+    behind = truncated_svd.background(blocks, layout, learned, "zero")
+    matrix, told = truncated_svd.Matrix(blocks, layout, shape, behind), []
+    result, history = truncated_svd.factorize(
+        matrix, 2, 4, 0, Stopping(4), [lambda line, state: told.append((line, copy.deepcopy(state)))]
+    )
+    assert [line.iteration for line, _ in told] == [1, 2, 3, 4] == [line.iteration for line in history]
+    assert all(after.loss <= before.loss for before, after in zip(history, history[1:], strict=False))
+    assert told[2][1].decomposition is None and np.array_equal(told[3][1].decomposition.s, result.s)
+    assert len(truncated_svd.factorize(matrix, 2, 4, 0, Stopping(1))[1]) == 1
+
+
+def test_progress_is_told_by_verbose_a_terminal_or_a_logger_that_is_on(caplog):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    assert pace(True) == 0.0 and pace(False) is None and pace(False, Terminal()) is None
+    assert pace(None, Terminal()) == 0.0 and pace(None, io.StringIO()) is None
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        assert pace(None, io.StringIO()) == PATIENCE
+        tell = reporter(3, 0.0, "ALS")
+        tell(Iteration(1, 10.0, 9.0, 1.0, None, 2.0), None)
+    assert caplog.messages == ["ALS  iteration 1/3  loss 10  4 s left"]
+
+
+def test_a_log_gets_one_line_in_ten_seconds(monkeypatch):
+    now, out = [100.0], io.StringIO()
+    monkeypatch.setattr("mfspark.training.progress.time.monotonic", lambda: now[0])
+    tell = reporter(30, PATIENCE, "SGD", out)
+    for number in range(1, 26):
+        now[0] += 1.0
+        tell(Iteration(number, 1.0, 1.0, 0.0, None, 1.0), None)
+    assert [line.split()[2] for line in out.getvalue().splitlines()] == ["10/30", "20/30"]
+
+
+def test_where_a_loop_runs(spark):
+    assert (
+        choose(spark, "jobs", 2).tasks == 0 == choose(spark, "auto", 3).tasks == choose(spark, "auto", 2, False).tasks
+    )
+    assert choose(spark, "auto", 2).tasks == 2 == choose(spark, "barrier", 2, False).tasks
+    assert all(choose(spark, old, 2) == choose(spark, new, 2) for old, new in OLD_LOOPS.items())
+    with pytest.raises(ParameterError, match="runs all 3 blocks at once, but there are 2 slots"):
+        choose(spark, "gang", 3)
+
+
+def test_a_task_keeps_its_rows_where_it_is_restored():
+    from test_sgd_training import worker_of
+
+    worker = worker_of(Recipe(rank=4, step=0.02, epochs=2, std=0.5, seed=7, mean=3.0), 2, 2)
+    worker.train()
+    before = worker.snapshot()
+    kept = copy.deepcopy(before)
+    worker.epoch(2)
+    assert not np.array_equal(worker.users[0].rows.factors, kept.users[0].factors)
+    worker.restore(before)
+    np.testing.assert_array_equal(worker.users[0].rows.factors, kept.users[0].factors)
