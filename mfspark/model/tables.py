@@ -35,9 +35,14 @@ def history_frame(spark: SparkSession, history: list[Iteration]) -> DataFrame:
 
 def history_lines(frame: DataFrame) -> list[Iteration]:
     """Return the history that ``history_frame`` made a frame of; older ones have no column ``repaired``."""
-    names = ("iteration", "loss", "fit", "regularisation", "validationRMSE", "seconds")
     rows = frame.orderBy("iteration").toArrow().to_pylist()
-    return [Iteration(*(row[name] for name in names), row.get("repaired") or 0) for row in rows]
+    return [
+        Iteration(
+            row["iteration"], row["loss"], row["fit"], row["regularisation"], row["validationRMSE"], row["seconds"],
+            row.get("repaired") or 0,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def factor_table(ids: pa.Array, features: NDArray[Any], bias: NDArray[Any] | None) -> pa.Table:
