@@ -1,5 +1,7 @@
 """Every error mfspark raises on purpose: one base, one class per kind of mistake."""
 
+from collections.abc import Iterable
+
 
 class MFSparkError(Exception):
     """Base of all errors raised on purpose; its message names what is wrong and what to do next."""
@@ -27,3 +29,21 @@ class TrainingError(MFSparkError, RuntimeError):
 
 class SetupError(MFSparkError, RuntimeError):
     """The machine lacks something mfspark needs (Java, JARs); the message says what to install."""
+
+
+def missing_column(name: str, columns: Iterable[str], where: str = "the data", advice: str = "") -> DataError:
+    """Return the error for a column that is not there.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    columns : iterable of str
+        Those that are there.
+    where : str
+        What has them.
+    advice : str
+        What to do next, where the message does not say it by itself.
+    """
+    there = ", ".join(columns)
+    return DataError(f"{where} has no column {name!r}; the columns are {there or 'none'}{advice and '; '}{advice}")

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from mfspark.errors import DataError
+from mfspark.errors import DataError, missing_column
 from mfspark.kernels.csr import Side
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
@@ -34,7 +34,7 @@ def select(dataset: DataFrame, columns: Columns) -> DataFrame:
 
     def column(name: str, kinds: tuple[type, ...], what: str) -> Column:
         if name not in found:
-            raise DataError(f"column {name!r} is missing; the data has {', '.join(found) or 'no columns'}")
+            raise missing_column(name, found)
         if not isinstance(found[name], kinds):
             raise DataError(f"column {name!r} is {found[name].simpleString()}, but must be {what}: cast it first")
         return F.col(f"`{name}`")

@@ -14,7 +14,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import types as T
 
-from mfspark.errors import DataError, ParameterError
+from mfspark.errors import DataError, ParameterError, missing_column
 
 BUCKET_IDS = 500_000
 SAMPLE_PER_BUCKET = 200
@@ -124,7 +124,7 @@ def _swap(frame: DataFrame, side: str, ids: DataFrame, key: str, value: str, unk
 
 def _id_type(ratings: DataFrame, column: str) -> T.DataType:
     if column not in ratings.columns:
-        raise DataError(f"no column {column!r}; the columns are {', '.join(ratings.columns)}")
+        raise missing_column(column, ratings.columns)
     id_type = ratings.schema[column].dataType
     if not isinstance(id_type, SUPPORTED):
         raise DataError(f"column {column!r} has type {id_type.simpleString()}; an id is a string, int or long: cast it")
@@ -135,7 +135,7 @@ def _checked_existing(existing: DataFrame, id_type: T.DataType) -> int:
     """Return the first free index of an id table, or raise `DataError`."""
     missing = [name for name in ("id", "index") if name not in existing.columns]
     if missing:
-        raise DataError(f"the id table has no column {missing[0]!r}; its columns are {', '.join(existing.columns)}")
+        raise missing_column(missing[0], existing.columns, "the id table")
     if existing.schema["id"].dataType != id_type:
         raise _type_mismatch("id", id_type, existing.schema["id"].dataType)
     found = _row(

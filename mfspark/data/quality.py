@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from mfspark.data import reasons
 from mfspark.data.source import clear_errors
-from mfspark.errors import DataError, ParameterError
+from mfspark.errors import DataError, ParameterError, missing_column
 
 DUPLICATES = ("last", "mean", "sum", "error", "keep")
 READER_COLUMNS = ("user", "item", "rating", "timestamp", "raw", "error")
@@ -107,7 +107,7 @@ def check(
     rules = rules or Rules()
     missing = [name for name in READER_COLUMNS if name not in ratings.columns]
     if missing:
-        raise DataError(f"no column {missing[0]!r} to check; the columns are {', '.join(ratings.columns)}")
+        raise missing_column(missing[0], ratings.columns)
     with clear_errors("the ratings cannot be read"):
         judged = judge(ratings, rules)
         judged = materialise(judged) if materialise and rules.duplicates != "keep" else judged

@@ -6,7 +6,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import types as T
 
-from mfspark.errors import DataError, ParameterError
+from mfspark.errors import DataError, ParameterError, missing_column
 
 VALIDATION = "validation"
 _BUCKETS = 1 << 53
@@ -174,4 +174,4 @@ def _check_fraction(fraction: float) -> None:
 
 def _require(ratings: DataFrame, name: str) -> None:
     if name not in ratings.columns:
-        raise DataError(f"no column {name!r}; the columns are {', '.join(ratings.columns)}")
+        raise missing_column(name, ratings.columns)

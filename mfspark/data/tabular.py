@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from mfspark.data.source import Source, clear_errors, existing_files, logged_format
-from mfspark.data.text import missing_column, wall_seconds, wanted_columns
+from mfspark.data.text import missing_role, wall_seconds, wanted_columns
 from mfspark.errors import DataError
 
 TABLE_NAME = re.compile(r"(`[^`]+`|\w+)(\.(`[^`]+`|[\w-]+)){1,2}")
@@ -61,7 +61,7 @@ def select_typed(table: DataFrame, source: Source, columns: list[str]) -> DataFr
         if name in columns:
             found[role] = _checked(table, source, role, name)
         elif role != "timestamp" or name != "timestamp":
-            raise missing_column(source, role, name, columns)
+            raise missing_role(source, role, name, columns)
     found["rating"] = found["rating"].cast("double")
     found["timestamp"] = found.get("timestamp", F.lit(None)).cast("long")
     if "weight" in found:

@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 
 from mfspark.data.reasons import UNPARSABLE
 from mfspark.data.source import Source, clear_errors, existing_files, text_lines
-from mfspark.errors import DataError
+from mfspark.errors import DataError, missing_column
 
 SNIFFED_LINES = 50
 DELIMITERS = ("::", "\t", ",", ";", "|", " ")
@@ -100,7 +100,7 @@ def named_roles(source: Source, names: list[str]) -> dict[str, int]:
         if name in names:
             roles[role] = names.index(name)
         elif role != "timestamp" or name != "timestamp":
-            raise missing_column(source, role, name, names)
+            raise missing_role(source, role, name, names)
     return roles
 
 
@@ -110,12 +110,10 @@ def wanted_columns(source: Source) -> dict[str, str]:
     return {role: name for role, name in named.items() if name is not None}
 
 
-def missing_column(source: Source, role: str, name: str, names: list[str]) -> DataError:
-    """Return the error for a column that is not there."""
-    return DataError(
-        f"{source.path or source.format}: no column {name!r} for the {role}; the columns are {', '.join(names)}; "
-        f"set {role} to one of them"
-    )
+def missing_role(source: Source, role: str, name: str, names: list[str]) -> DataError:
+    """Return the error for a column of a role that is not there."""
+    where = str(source.path or source.format)
+    return missing_column(name, names, where, f"set {role} to one of them")
 
 
 def positional_layout(source: Source, lines: list[str], delimiter: str, quote: str = "") -> Layout:
@@ -129,7 +127,7 @@ def positional_layout(source: Source, lines: list[str], delimiter: str, quote: s
             f"are {', '.join(order)} (first line: {lines[0]!r}); set the delimiter, or header and the column names"
         )
     if source.weight and width < len(order):
-        raise missing_column(source, "weight", source.weight, order[:width])
+        raise missing_role(source, "weight", source.weight, order[:width])
     roles = {role: position for position, role in enumerate(order[:width])}
     if source.timestamp is None:
         roles.pop("timestamp", None)
@@ -240,11 +238,11 @@ def _movielens_roles(source: Source, names: list[str]) -> dict[str, int]:
         if found is not None:
             roles[role] = found
         elif role != "timestamp":
-            raise missing_column(source, role, wanted, names)
+            raise missing_role(source, role, wanted, names)
     if source.weight:
         roles["weight"] = named_roles(source, names)["weight"] if source.weight in names else -1
         if roles["weight"] < 0:
-            raise missing_column(source, "weight", source.weight, names)
+            raise missing_role(source, "weight", source.weight, names)
     return roles
 
 

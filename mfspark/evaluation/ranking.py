@@ -12,7 +12,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame
 from pyspark.sql.types import ArrayType, StructType
 
-from mfspark.errors import DataError, ParameterError
+from mfspark.errors import DataError, ParameterError, missing_column
 
 
 def ranking_metrics(
@@ -140,4 +140,4 @@ def _items(recommended: DataFrame, item: str) -> Column:
 def _need(df: DataFrame, name: str, *columns: str) -> None:
     for column in columns:
         if column not in df.columns:
-            raise DataError(f"{name} has no column {column!r}; the columns are {', '.join(df.columns)}")
+            raise missing_column(column, df.columns, name)

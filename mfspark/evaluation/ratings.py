@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
 
-from mfspark.errors import DataError
+from mfspark.errors import DataError, missing_column
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def rating_metrics(
     """
     for column in (rating, prediction):
         if column not in predictions.columns:
-            raise DataError(f"no column {column!r} to evaluate; the columns are {', '.join(predictions.columns)}")
+            raise missing_column(column, predictions.columns)
     truth, guess = F.col(rating).cast("double"), F.col(prediction).cast("double")
     known = guess.isNotNull() & ~F.isnan(guess)
     if clip is not None:

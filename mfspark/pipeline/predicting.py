@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 import mfspark
 from mfspark.config import Config
-from mfspark.errors import DataError, StoreError
+from mfspark.errors import DataError, StoreError, missing_column
 from mfspark.pipeline.ratings import HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, ModelVersion, Registry, tables
 from mfspark.store.tables import one_line
@@ -101,7 +101,7 @@ def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
     }
     for side in typed:
         if side not in pairs.columns:
-            raise DataError(f"{config.predict.pairs}: no column {side!r}; the columns are {', '.join(pairs.columns)}")
+            raise missing_column(side, pairs.columns, str(config.predict.pairs))
     cast = pairs.select(*(F.col(side).try_cast(kind).alias(side) for side, kind in typed.items()))
     row = cast.agg(*(F.count_if(F.col(side).isNull()).alias(side) for side in typed)).first()
     for side, kind in typed.items():

@@ -80,7 +80,7 @@ def test_clipping_moves_predictions_into_the_range(spark):
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
-        ([(1.0, 2.0)], "rating double, guess double", "no column 'prediction' .* rating, guess"),
+        ([(1.0, 2.0)], "rating double, guess double", "no column 'prediction'; .* rating, guess"),
         ([(1.0, None)], "rating double, prediction double", "none of 1 rows has a prediction"),
         ([], "rating double, prediction double", "none of 0 rows has a prediction"),
     ],

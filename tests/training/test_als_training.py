@@ -213,7 +213,7 @@ def test_fractional_ids_empty_data_missing_and_wrong_columns(spark):
     empty = spark.createDataFrame([], "user int, item int, rating float")
     with pytest.raises(DataError, match="no ratings to train on"):
         ALS().fit(empty)
-    with pytest.raises(DataError, match="column 'movie' is missing; the data has user, item, rating"):
+    with pytest.raises(DataError, match="the data has no column 'movie'; the columns are user, item, rating"):
         ALS(itemCol="movie").fit(empty)
     with pytest.raises(DataError, match="'rating' is string, but must be a number"):
         ALS().fit(spark.createDataFrame([(1, 1, "5")], "user int, item int, rating string"))
