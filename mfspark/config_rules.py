@@ -105,7 +105,7 @@ ALS_RULES: Mapping[str, Rule] = {
     "center": Rule("bool"),
     "clip": Rule("bool"),
     "initStd": Rule("float", low=0),
-    "loop": Rule("str", choices=("auto", "jobs", "gang")),
+    "loop": Rule("str", choices=("auto", "jobs", "barrier", "gang")),
     "initMode": Rule("str", choices=("normal", "positive")),
     "seed": Rule("int"),
     "tol": Rule("float", low=0),

@@ -140,7 +140,8 @@ class ALS(BlockEstimator, HasElasticNetParam):
         super()._check()
         self._check_choice("confidence", CONFIDENCES)
         self._check_choice("solver", SOLVER_NAMES)
-        self._check_choice("loop", (*LOOPS, *OLD_LOOPS))
+        if self.getOrDefault("loop") not in OLD_LOOPS:
+            self._check_choice("loop", LOOPS)
         implicit = self.getOrDefault("implicitPrefs")
         if implicit:
             self._refuse(("userBias", "itemBias", "center", "clip"), "takes effect only with implicitPrefs=False")
