@@ -89,6 +89,12 @@ def test_the_rooms_import_each_other_in_no_circle():
     assert import_graph.circles(import_graph.room_graph()) == []
 
 
+def test_the_modules_import_each_other_in_no_circle():
+    graph = import_graph.module_graph()
+    assert graph["mfspark.model.model"] >= {"mfspark.model.recommend", "mfspark.model.fold_in"}
+    assert import_graph.circles(graph) == []
+
+
 def test_circles_are_seen():
     graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
     assert sorted(map(sorted, import_graph.circles(graph))) == [["b", "c"], ["d"]]

@@ -28,8 +28,16 @@ class Columns:
     validation: str | None = None
 
 
+def require_frame(dataset: object) -> None:
+    """Raise DataError where something else than a Spark DataFrame was given."""
+    if not isinstance(dataset, DataFrame):
+        kind = f"{type(dataset).__module__.split('.')[0]}.{type(dataset).__qualname__}".removeprefix("builtins.")
+        raise DataError(f"expected a Spark DataFrame, got a {kind}: spark.createDataFrame(...) makes one")
+
+
 def select(dataset: DataFrame, columns: Columns) -> DataFrame:
     """Return the columns user, item, rating (and weight, held) of a data set, with their types checked."""
+    require_frame(dataset)
     found = {field.name: field.dataType for field in dataset.schema.fields}
 
     def column(name: str, kinds: tuple[type, ...], what: str) -> Column:

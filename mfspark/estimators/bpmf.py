@@ -62,7 +62,8 @@ class BPMFModel(FactorizationModel, BPMFParams):
         predicted, name = super()._transform(dataset), self.getOrDefault("deviationCol")
         if not name:
             return predicted
-        pair = (self._id_column(dataset, Side.USER), self._id_column(dataset, Side.ITEM))
+        ids = self._id_columns()
+        pair = (ids.column(dataset, Side.USER), ids.column(dataset, Side.ITEM))
         noise = 1 / self.getOrDefault("ratingPrecision")
         return add_deviations(predicted, pair, name, self.fitted, self.getOrDefault("numSamples"), noise)
 

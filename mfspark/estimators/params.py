@@ -17,7 +17,7 @@ from pyspark.ml.param.shared import (
 
 from mfspark.errors import ParameterError
 from mfspark.estimators.options import SUPPORT, supporters, supports
-from mfspark.model.params import COLD_START, ModelParams, _param
+from mfspark.model.params import ModelParams, _param, cold_start
 
 
 class FactorizationParams(
@@ -95,7 +95,7 @@ class FactorizationParams(
             value = self._optional(name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
-        self._check_choice("coldStartStrategy", COLD_START)
+        cold_start(self.getOrDefault("coldStartStrategy"))
         self._check_choice("initMode", self._init_modes)
         self._check_choice("precision", ("float32", "float64"))
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.columns import Columns, select
@@ -16,30 +19,28 @@ from mfspark.blocks.profile import Profile, SideProfile, profile
 from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
 from mfspark.model.factorization import Factorization
+from mfspark.model.ids import IdColumns
+from mfspark.model.tables import factor_table
 from mfspark.session import default_parallelism
 from mfspark.training.als import Factors, HalfSteps
 
-if TYPE_CHECKING:
-    from mfspark.model.model import FactorizationModel
 
-
-def fold_in(model: FactorizationModel, side: Side, dataset: DataFrame, columns: Columns) -> DataFrame:
+def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFrame, columns: Columns) -> DataFrame:
     """Return factors of one side's ids from ratings, the other side being the model's."""
-    from mfspark.model.tables import factor_table
-
-    fitted = model.fitted
     refusal = fitted.objective.refusal(side)
     if refusal is not None:
         raise ParameterError(refusal)
-    ratings = encode(select(dataset, columns))
+    ratings = encode(select(_widened(dataset, ids), columns))
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
     other = side.other
-    unknown = pc.sum(pc.invert(pc.is_in(found.sides[other].ids, value_set=fitted.ids[other]))).as_py()
+    known = _wide(fitted.ids[other])
+    new = _narrow(found.sides[side].ids, fitted.ids[side].type, ids, side)
+    unknown = pc.sum(pc.invert(pc.is_in(found.sides[other].ids, value_set=known))).as_py()
     if unknown:
         name = (columns.user, columns.item)[other]
         raise DataError(f"column {name!r} has {unknown} ids that the model does not know: remove their ratings")
     sides = [found.sides[0], found.sides[1]]
-    sides[other] = SideProfile(fitted.ids[other], np.ones(len(fitted.ids[other]), np.int64))
+    sides[other] = SideProfile(known, np.ones(len(known), np.int64))
     asked = _with_sides(found, sides)
     spark = dataset.sparkSession
     layout = block_frames.plan(asked, default_parallelism(spark), (None, None), columns.weight is not None)
@@ -50,9 +51,34 @@ def fold_in(model: FactorizationModel, side: Side, dataset: DataFrame, columns: 
     HalfSteps(frame, layout, _exact(fitted)).solve(factors, side)
     release()
     solved = Factorization(fitted.settings, (sides[0].ids, sides[1].ids), (factors.sides[0], factors.sides[1]))
-    table = factor_table(sides[side].ids, solved.features(side), solved.bias(side))
-    kind = model._kinds[side].simpleString()
+    table = factor_table(new, solved.features(side), solved.bias(side))
+    kind = ids.kinds[side].simpleString()
     return spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
+
+
+def _widened(dataset: DataFrame, ids: IdColumns) -> DataFrame:
+    """Return a data set whose whole ids are longs, so that those beyond the model's type are seen as such."""
+    given = [ids.check(dataset, side) for side in Side]
+    wide = {
+        name: F.col(f"`{name}`").cast("bigint")
+        for name, kind in zip(ids.names, given, strict=True)
+        if isinstance(kind, T.IntegralType)
+    }
+    return dataset.withColumns(wide) if wide else dataset
+
+
+def _wide(ids: pa.Array) -> pa.Array:
+    return ids.cast(pa.int64()) if pa.types.is_integer(ids.type) else ids
+
+
+def _narrow(new: pa.Array, kept: pa.DataType, ids: IdColumns, side: Side) -> pa.Array:
+    """Return new ids in the model's type."""
+    narrow = new.cast(kept, safe=False)
+    beyond = pc.sum(pc.not_equal(_wide(narrow), _wide(new))).as_py()
+    if beyond:
+        kind = ids.kinds[side].simpleString()
+        raise DataError(f"column {ids.names[side]!r} has {beyond} ids beyond the model's type {kind}: fit with longs")
+    return narrow
 
 
 def _exact(fitted: Factorization) -> Any:

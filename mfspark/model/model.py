@@ -14,15 +14,16 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.blocks.columns import Columns, id_type
-from mfspark.errors import DataError, ParameterError
+from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
-from mfspark.model import recommend as recommending
 from mfspark.model import tables as tabular
 from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.fold_in import fold_in
-from mfspark.model.params import ModelParams
+from mfspark.model.ids import IdColumns
+from mfspark.model.params import ModelParams, block_size, cold_start
 from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.model.predict import PairData, add_predictions, pair_data
+from mfspark.model.recommend import Recommender, unit_rows
 from mfspark.training.history import Iteration
 from mfspark.transport.persist import storage_level
 
@@ -44,6 +45,24 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         self._data: PairData | None = None
         self._frames: dict[str, DataFrame] = {}
         self._seen_blocks: SeenBlocks | None = None
+
+    def __repr__(self) -> str:
+        """Say in one line what the model is, as MLlib's does, and how many ids it has."""
+        kind = f"{type(self).__name__}: uid={self.uid}"
+        if self._fitted is None:
+            return f"{kind}, empty"
+        users, items = map(len, self._fitted.ids)
+        return f"{kind}, rank={self.rank}, {users} users, {items} items"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy take along: all but handles on a session's frames, as a saved model."""
+        return self.__dict__ | {"_frames": {}, "_data": None, "_seen": None, "_seen_blocks": None}
+
+    def __copy__(self) -> FactorizationModel:
+        """Return a shallow copy, with the same frames: ``copy(extra)`` is one within the session."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
     @classmethod
     def _of(
@@ -131,29 +150,26 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         return frames | {"history": self.history}
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        columns = [self._id_column(dataset, side) for side in Side]
+        ids = self._id_columns()
+        users, items = (ids.column(dataset, side) for side in Side)
+        drops = cold_start(self.getOrDefault("coldStartStrategy")) == "drop"
         if self._data is None:
             self._data = pair_data(self.fitted)
         name = self.getOrDefault("predictionCol")
-        predicted = add_predictions(dataset, columns[0], columns[1], name, self._data)
-        if self.getOrDefault("coldStartStrategy") == "drop":
-            return predicted.where(~F.isnan(F.col(f"`{name}`")))
-        return predicted
+        predicted = add_predictions(dataset, users, items, name, self._data)
+        return predicted.where(~F.isnan(F.col(f"`{name}`"))) if drops else predicted
 
-    def _id_column(self, dataset: DataFrame, side: Side) -> Any:
-        name = self.getOrDefault(("userCol", "itemCol")[side])
-        if name not in dataset.columns:
-            raise DataError(f"column {name!r} is missing; the data has {', '.join(dataset.columns)}")
-        given, kept = dataset.schema[name].dataType, self._kinds[side]
-        if isinstance(given, T.StringType) != isinstance(kept, T.StringType):
-            raise DataError(
-                f"column {name!r} is {given.simpleString()}, but the model's ids are {kept.simpleString()}: cast it"
-            )
-        column = F.col(f"`{name}`")
-        if isinstance(given, T.StringType):
-            return column
-        # An id out of the kept type's range is unknown, not an overflow.
-        return F.expr(f"try_cast(`{name}` as {kept.simpleString()})") if id_type(given) == given else column
+    def _id_columns(self) -> IdColumns:
+        return IdColumns((self.getOrDefault("userCol"), self.getOrDefault("itemCol")), self._kinds, self.fitted.ids)
+
+    def _recommender(self) -> Recommender:
+        return Recommender(self.fitted, self._id_columns(), block_size(self.getOrDefault("blockSize")))
+
+    def _recommend_all(self, side: Side, n: int, seen: DataFrame | None) -> DataFrame:
+        kept = self._seen_blocks
+        if seen is None and kept is not None and side in kept.sides and self.getOrDefault("filterSeen"):
+            return self._recommender().for_kept(side, n, kept)
+        return self._recommender().for_all(side, n, self._pairs_seen(seen))
 
     def recommendForAllUsers(self, numItems: int, seen: DataFrame | None = None) -> DataFrame:
         """Return each user's best items: userCol, recommendations array<struct<itemCol, rating>>.
@@ -165,19 +181,19 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         seen : DataFrame, optional
             Pairs (userCol, itemCol) to leave out. With ``filterSeen`` the training data is the default.
         """
-        return recommending.for_all(self, Side.USER, numItems, seen)
+        return self._recommend_all(Side.USER, numItems, seen)
 
     def recommendForAllItems(self, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
         """Return each item's best users: itemCol, recommendations array<struct<userCol, rating>>."""
-        return recommending.for_all(self, Side.ITEM, numUsers, seen)
+        return self._recommend_all(Side.ITEM, numUsers, seen)
 
     def recommendForUserSubset(self, dataset: DataFrame, numItems: int, seen: DataFrame | None = None) -> DataFrame:
         """Return the best items of the distinct known users in a data set's userCol."""
-        return recommending.for_subset(self, Side.USER, dataset, numItems, self._pairs_seen(seen))
+        return self._recommender().for_subset(Side.USER, dataset, numItems, self._pairs_seen(seen))
 
     def recommendForItemSubset(self, dataset: DataFrame, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
         """Return the best users of the distinct known items in a data set's itemCol."""
-        return recommending.for_subset(self, Side.ITEM, dataset, numUsers, self._pairs_seen(seen))
+        return self._recommender().for_subset(Side.ITEM, dataset, numUsers, self._pairs_seen(seen))
 
     def similarItems(self, items: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
         """Return the items most similar by the cosine of their factors: itemCol, recommendations.
@@ -189,11 +205,11 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         num : int, default 10
             How many; an item is not its own neighbour.
         """
-        return recommending.similar(self, Side.ITEM, items, num)
+        return self._recommender().similar(Side.ITEM, items, num)
 
     def similarUsers(self, users: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
         """Return the users most similar by the cosine of their factors: userCol, recommendations."""
-        return recommending.similar(self, Side.USER, users, num)
+        return self._recommender().similar(Side.USER, users, num)
 
     def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for users from their ratings of known items: id, features (and bias).
@@ -201,11 +217,11 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         Solves the same equations as the fit's last half step, so that a training user's ratings give back that user's
         factors. Items must be known to the model.
         """
-        return fold_in(self, Side.USER, ratings, self._columns(ratingCol, weightCol))
+        return fold_in(self.fitted, self._id_columns(), Side.USER, ratings, self._columns(ratingCol, weightCol))
 
     def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for items from the ratings that known users gave them: id, features (and bias)."""
-        return fold_in(self, Side.ITEM, ratings, self._columns(ratingCol, weightCol))
+        return fold_in(self.fitted, self._id_columns(), Side.ITEM, ratings, self._columns(ratingCol, weightCol))
 
     def _columns(self, rating: str, weight: str | None) -> Columns:
         return Columns(self.getOrDefault("userCol"), self.getOrDefault("itemCol"), rating, weight)
@@ -235,9 +251,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
 
     def similarity_arrays(self, side: Side) -> np.ndarray:
         """Return one side's factors with rows of length 1 (n x rank); a zero row stays zero."""
-        features = self.fitted.features(side)
-        norms = np.linalg.norm(features, axis=1, keepdims=True)
-        return features / np.where(norms == 0, 1, norms)
+        return unit_rows(self.fitted.features(side))
 
     def ids(self, side: Side) -> pa.Array:
         """Return one side's ids in index order."""

@@ -6,7 +6,9 @@ which each save takes the one not in use: a save that is killed leaves the previ
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from typing import Any
 
 from pyspark.errors import AnalysisException
@@ -26,18 +28,25 @@ class ParamsWriter(MLWriter):
         self.instance = instance
 
     def save(self, path: str) -> None:
-        """Save to a folder.
+        """Save to a folder that does not exist; after ``overwrite()``, in the place of whatever is there.
+
+        A saved instance is whole until the last moment of the save that replaces it; anything else is deleted first.
 
         Raises
         ------
         StoreError
-            The folder has a saved instance already and ``overwrite()`` was not called.
+            Something exists at the path already and ``overwrite()`` was not called.
         """
         spark = SparkSession.active()
-        before = _metadata(spark, path)
-        if before is not None and not self.shouldOverwrite:
-            raise StoreError(f"{path} has a saved {before['class'].split('.')[-1]} already: use write().overwrite()")
-        slot = SLOTS[1] if before is not None and before.get("slot") == SLOTS[0] else SLOTS[0]
+        there = exists(spark, path)
+        before = _metadata(spark, path) if there else None
+        if there and not self.shouldOverwrite:
+            what = f" (a saved {_class_of(before)})" if before else ""
+            raise StoreError(f"path {path} already exists{what}: use write().overwrite().save(path) to replace it")
+        previous = (before or {}).get("slot")
+        if there and previous is None:
+            _clear(spark, path)
+        slot = SLOTS[1] if previous == SLOTS[0] else SLOTS[0]
         tables: dict[str, DataFrame] = self.instance._tables() if hasattr(self.instance, "_tables") else {}
         for name, frame in tables.items():
             frame.write.mode("overwrite").parquet(os.path.join(path, slot, name))
@@ -68,11 +77,11 @@ class ParamsReader(MLReader):
         metadata = _metadata(spark, path)
         if metadata is None:
             raise StoreError(f"{path} has no saved {self.cls.__name__}")
-        if metadata["class"].split(".")[-1] != self.cls.__name__:
-            raise StoreError(f"{path} has a saved {metadata['class'].split('.')[-1]}, not a {self.cls.__name__}")
+        if _class_of(metadata) != self.cls.__name__:
+            raise StoreError(f"{path} has a saved {_class_of(metadata)}, not a {self.cls.__name__}")
         if metadata["tables"]:
             folder = os.path.join(path, metadata["slot"])
-            tables = {name: spark.read.parquet(os.path.join(folder, name)) for name in metadata["tables"]}
+            tables = {name: spark.read.parquet(literal(os.path.join(folder, name))) for name in metadata["tables"]}
             instance = self.cls.fromTables(tables, metadata["parameters"])  # type: ignore[attr-defined]
         else:
             instance = self.cls()
@@ -81,10 +90,42 @@ class ParamsReader(MLReader):
         return instance
 
 
-def _metadata(spark: SparkSession, path: str) -> dict[str, Any] | None:
+def exists(spark: SparkSession, path: str) -> bool:
+    """Return whether there is a file or folder at a path of any file system Spark knows, without a JVM at hand.
+
+    The path is given twice: for a single one that is missing, Spark logs a warning of 90 lines.
+    """
     try:
-        return DefaultParamsReader.loadMetadata(path, spark)
+        _ = spark.read.format("binaryFile").load([literal(path)] * 2).schema
     except AnalysisException as error:
-        if "PATH_NOT_FOUND" in str(error) or "UNABLE_TO_INFER_SCHEMA" in str(error):
-            return None
+        if "PATH_NOT_FOUND" in str(error):
+            return False
         raise
+    return True
+
+
+def literal(path: str) -> str:
+    """Return a path as Spark reads it, brackets, braces and stars standing for themselves."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
+
+
+def _metadata(spark: SparkSession, path: str) -> dict[str, Any] | None:
+    """Return what a saved instance's metadata say, or None where there is none."""
+    folder = os.path.join(path, "metadata")
+    if not exists(spark, folder):
+        return None
+    first = spark.read.text(literal(folder)).first()
+    try:
+        read = json.loads(first[0]) if first else None
+    except json.JSONDecodeError:
+        return None
+    return read if isinstance(read, dict) and "class" in read else None
+
+
+def _class_of(metadata: dict[str, Any]) -> str:
+    return str(metadata["class"].split(".")[-1])
+
+
+def _clear(spark: SparkSession, path: str) -> None:
+    """Replace a file, or a folder with all that is in it, by an empty folder."""
+    spark.createDataFrame([], schema="value string").write.mode("overwrite").text(path)

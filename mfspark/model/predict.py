@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.blocks.columns import whole
+from mfspark.errors import DataError
 from mfspark.kernels.losses import get_loss
 from mfspark.kernels.topk import pair_scores
 from mfspark.model.factorization import Factorization
@@ -45,17 +46,23 @@ def pair_data(fitted: Factorization) -> PairData:
     return fitted.ids, fitted.scoring(), fitted.limits, fitted.loss
 
 
+def require_free(dataset: DataFrame, name: str) -> None:
+    """Raise DataError where a data set has a column of the name of one to be added, in letters of either case."""
+    if name.lower() in (column.lower() for column in dataset.columns):
+        raise DataError(f"column {name!r} already exists: drop it, or choose another name for the new one")
+
+
 def add_predictions(dataset: DataFrame, user: Column, item: Column, name: str, data: PairData) -> DataFrame:
     """Return the data set with a float column of predictions; ``user`` and ``item`` have the types of the ids.
 
-    In a classic session only the two ids pass through Python, by a vectorised UDF; over Connect the rows travel in
-    large packets to the joined factors.
+    An existing column is never replaced (DataError), as in MLlib. In a classic session only the two ids pass through
+    Python, by a vectorised UDF; over Connect the rows travel in large packets to the joined factors.
     """
+    require_free(dataset, name)
     if not is_connect(dataset.sparkSession):
         return dataset.withColumn(name, _pair_udf(dataset, data)(user, item))
-    kept = dataset.drop(name) if name in dataset.columns else dataset
     ids = ("__user", "__item")
-    schema = T.StructType([*kept.schema.fields, T.StructField(name, T.FloatType())])
+    schema = T.StructType([*dataset.schema.fields, T.StructField(name, T.FloatType())])
 
     def score(batches: Iterator[pa.RecordBatch], carried: Any) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -63,7 +70,7 @@ def add_predictions(dataset: DataFrame, user: Column, item: Column, name: str, d
             columns = [*batch.columns[:-2], found]
             yield pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names[:-2], name])
 
-    rows = kept.select("*", user.alias(ids[0]), item.alias(ids[1]))
+    rows = dataset.select("*", user.alias(ids[0]), item.alias(ids[1]))
     return carry(rows, data, score, schema)[0]
 
 

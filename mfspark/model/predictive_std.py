@@ -15,6 +15,7 @@ from mfspark.blocks.columns import whole
 from mfspark.kernels.als.gibbs import pair_spread
 from mfspark.kernels.csr import Side
 from mfspark.model.factorization import Factorization
+from mfspark.model.predict import require_free
 from mfspark.transport.carriers import carry
 
 _PAIR = ("__user", "__item")
@@ -32,7 +33,7 @@ def add_deviations(
     pair : (Column, Column)
         User and item, in the types of the fitted ids.
     name : str
-        The new column; one of that name is replaced.
+        The new column; DataError where there is one of that name.
     fitted : Factorization
         Whose factors are ``samples`` samples side by side (``Samples.joined``).
     samples : int
@@ -40,8 +41,8 @@ def add_deviations(
     noise : float
         The variance of a rating around the score, added to the variance of the score over the samples.
     """
-    kept = dataset.drop(name) if name in dataset.columns else dataset
-    schema = T.StructType([*kept.schema.fields, T.StructField(name, T.FloatType())])
+    require_free(dataset, name)
+    schema = T.StructType([*dataset.schema.fields, T.StructField(name, T.FloatType())])
     data = (fitted.ids, (fitted.features(Side.USER), fitted.features(Side.ITEM)))
 
     def spread(batches: Iterator[pa.RecordBatch], carried: Any) -> Iterator[pa.RecordBatch]:
@@ -58,5 +59,5 @@ def add_deviations(
             found = pa.array(np.sqrt(variance + noise).astype(np.float32))
             yield pa.RecordBatch.from_arrays([*batch.columns[:-2], found], names=[*batch.schema.names[:-2], name])
 
-    rows = kept.select("*", *(column.alias(side) for column, side in zip(pair, _PAIR, strict=True)))
+    rows = dataset.select("*", *(column.alias(side) for column, side in zip(pair, _PAIR, strict=True)))
     return carry(rows, data, spread, schema)[0]

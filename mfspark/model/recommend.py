@@ -1,9 +1,9 @@
-"""Recommendations, neighbours and fold-in of a model, by blocks of one side."""
+"""Recommendations and neighbours, by blocks of one side. They take a model's numbers and id columns, not the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,31 +17,54 @@ from mfspark.blocks import build as block_frames
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, SideProfile
-from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side, balanced_bounds
 from mfspark.kernels.topk import best_columns
+from mfspark.model.factorization import Factorization, SeenBlocks
+from mfspark.model.ids import IdColumns, how_many
+from mfspark.model.predict import respond
 from mfspark.session import default_parallelism
 from mfspark.transport.carriers import Release, carry
 
-if TYPE_CHECKING:
-    from mfspark.model.model import FactorizationModel
-from mfspark.model.predict import respond
+
+class Ranking(NamedTuple):
+    """What is ranked: the rows of one array against those of another, the candidates; pairs are (rows, candidates).
+
+    Parameters
+    ----------
+    arrays : (array, array)
+        n x d and m x d; a score is the product of two rows.
+    ids : (pa.Array, pa.Array)
+        The ids of their rows.
+    names, kinds : pairs
+        The names and types of the id columns.
+    limits : (float, float)
+        The range to which the scores given out are clipped.
+    loss : str
+        Whose response the scores given out go through; it grows with the score, so that the order stays.
+    score_name : str
+        The name of the score's field.
+    """
+
+    arrays: tuple[NDArray[Any], NDArray[Any]]
+    ids: tuple[pa.Array, pa.Array]
+    names: tuple[str, str]
+    kinds: tuple[T.DataType, T.DataType]
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    loss: str = "squared"
+    score_name: str = "rating"
+
+    @property
+    def schema(self) -> T.StructType:
+        """The result's schema: the row's id, recommendations array<struct<candidate's id, score>>."""
+        fields = [T.StructField(self.names[1], self.kinds[1]), T.StructField(self.score_name, T.FloatType())]
+        lists = T.StructField("recommendations", T.ArrayType(T.StructType(fields)))
+        return T.StructType([T.StructField(self.names[0], self.kinds[0]), lists])
 
 
 def best_of(
-    blocks: DataFrame,
-    bounds: NDArray[np.int64],
-    scoring: tuple[NDArray[Any], NDArray[Any]],
-    ids: tuple[pa.Array, pa.Array],
-    n: int,
-    size: int,
-    names: tuple[str, str],
-    kinds: tuple[T.DataType, T.DataType],
-    limits: tuple[float, float] = (-np.inf, np.inf),
-    score_name: str = "rating",
-    loss: str = "squared",
+    blocks: DataFrame, bounds: NDArray[np.int64], ranking: Ranking, n: int, size: int
 ) -> tuple[DataFrame, Release]:
-    """Return the n best columns of every row of ``scoring[0]``, as ids.
+    """Return the n best candidates of every row, as ids.
 
     Parameters
     ----------
@@ -49,21 +72,12 @@ def best_of(
         Column ``block``, and where something must be left out also ``indptr`` and ``indices`` (binary).
     bounds : int64 array
         The rows of each block.
-    scoring, ids : pairs
-        The arrays whose products are the scores, and their rows' ids; first the rows, then the candidates.
+    ranking : Ranking
+        What is ranked.
     n, size : int
         How many, and the edge of a tile of scores.
-    names, kinds : pairs
-        The names and types of the id columns.
-    limits : (float, float)
-        The range to which the scores given out are clipped.
-    score_name : str
-        The name of the score's field.
-    loss : str
-        Whose response the scores given out go through; it grows with the score, so that the order stays.
     """
-    inner = T.ArrayType(T.StructType([T.StructField(names[1], kinds[1]), T.StructField(score_name, T.FloatType())]))
-    schema = T.StructType([T.StructField(names[0], kinds[0]), T.StructField("recommendations", inner)])
+    schema, limits, loss = ranking.schema, ranking.limits, ranking.loss
 
     def best(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
         (left, right), (row_ids, column_ids) = data
@@ -79,18 +93,18 @@ def best_of(
                 scores = respond(scores, limits, loss)
                 yield from _recommendations(row_ids[part.start : part.stop], column_ids, places, scores, schema)
 
-    return carry(blocks, (scoring, ids), best, schema, packed=True)
+    return carry(blocks, (ranking.arrays, ranking.ids), best, schema, packed=True)
 
 
 def _recommendations(
     row_ids: pa.Array, column_ids: pa.Array, places: NDArray[np.int32], scores: NDArray[Any], schema: T.StructType
 ) -> Iterator[pa.RecordBatch]:
-    found = places >= 0
+    filled = places >= 0
     offsets = np.zeros(len(places) + 1, np.int32)
-    np.cumsum(found.sum(axis=1), out=offsets[1:])
+    np.cumsum(filled.sum(axis=1), out=offsets[1:])
     item, rating = schema["recommendations"].dataType.elementType.names  # type: ignore[attr-defined]
     pairs = pa.StructArray.from_arrays(
-        [column_ids.take(pa.array(places[found])), pa.array(scores[found].astype(np.float32))], names=[item, rating]
+        [column_ids.take(pa.array(places[filled])), pa.array(scores[filled].astype(np.float32))], names=[item, rating]
     )
     lists = pa.ListArray.from_arrays(pa.array(offsets), pairs)
     for start in range(0, len(places), 10_000):
@@ -100,120 +114,101 @@ def _recommendations(
         )
 
 
-ID_COLUMNS = ("userCol", "itemCol")
+class Recommender(NamedTuple):
+    """What recommending needs of a model: its numbers, its id columns, and the edge of a tile of scores."""
+
+    fitted: Factorization
+    ids: IdColumns
+    size: int
+
+    def for_all(self, side: Side, n: int, seen: DataFrame | None) -> DataFrame:
+        """Return the best n of the other side for every id of a side; ``seen`` pairs are left out."""
+        return self._best(side, n, seen, None)
+
+    def for_kept(self, side: Side, n: int, kept: SeenBlocks) -> DataFrame:
+        """Return the same without the training pairs, whose blocks are on the workers already."""
+        n = how_many(n, "the number of recommendations")
+        frame = _seen_columns(kept.frame.where(F.col("block") < len(kept.bounds[side]) - 1), side)
+        return best_of(frame, kept.bounds[side], self._ranking(side, None), n, self.size)[0]
+
+    def for_subset(self, side: Side, dataset: DataFrame, n: int, seen: DataFrame | None) -> DataFrame:
+        """Return the best n of the other side for the distinct known ids of a data set."""
+        how_many(n, "the number of recommendations")
+        places = pc.index_in(self.ids.distinct(dataset, side), value_set=self.ids.known[side])
+        return self._best(side, n, seen, np.sort(places.drop_null().to_numpy()))
+
+    def similar(self, side: Side, ids: Iterable[Any] | None, n: int) -> DataFrame:
+        """Return the n ids of the same side with the largest cosine, for some or all ids."""
+        n = how_many(n, "the number of neighbours")
+        known = self.ids.known[side]
+        chosen = np.arange(len(known)) if ids is None else self.ids.places(side, ids)
+        array = unit_rows(self.fitted.features(side))
+        name, kind = self.ids.names[side], self.ids.kinds[side]
+        pair = (known.take(pa.array(chosen)), known)
+        ranking = Ranking((array[chosen], array), pair, (name, name), (kind, kind), score_name="similarity")
+        spark = SparkSession.active()
+        bounds = _bounds(len(chosen), spark)
+        return best_of(_own_blocks(chosen, bounds, spark), bounds, ranking, n, self.size)[0]
+
+    def _best(self, side: Side, n: int, seen: DataFrame | None, rows: NDArray[Any] | None) -> DataFrame:
+        n = how_many(n, "the number of recommendations")
+        spark = SparkSession.active()
+        ranking = self._ranking(side, rows)
+        bounds = _bounds(len(ranking.ids[0]), spark)
+        if seen is None:
+            numbers = spark.range(0, len(bounds) - 1, 1, len(bounds) - 1)
+            frame = numbers.select(F.col("id").cast("int").alias("block"))
+        else:
+            frame = self._seen_blocks(side, seen, ranking.ids[0], bounds)
+        return best_of(frame, bounds, ranking, n, self.size)[0]
+
+    def _ranking(self, side: Side, rows: NDArray[Any] | None) -> Ranking:
+        arrays, names, kinds, known = self.fitted.scoring(), *self.ids
+        own, own_ids = arrays[side], known[side]
+        if rows is not None:
+            own, own_ids = own[rows], own_ids.take(pa.array(rows))
+        other = side.other
+        return Ranking(
+            (own, arrays[other]), (own_ids, known[other]), (names[side], names[other]), (kinds[side], kinds[other]),
+            self.fitted.limits, self.fitted.loss,
+        )  # fmt: skip
+
+    def _seen_blocks(self, side: Side, seen: DataFrame, known: pa.Array, bounds: NDArray[np.int64]) -> DataFrame:
+        """Return the seen pairs as blocks of the rows asked for; pairs with other ids are left out."""
+        pairs = select(self.ids.pairs(seen), Columns(*self.ids.names, ""))
+        sides = [SideProfile(ids, np.zeros(len(ids), np.int64)) for ids in self.ids.known]
+        sides[side] = SideProfile(known, np.zeros(len(known), np.int64))
+        both = [bounds, bounds]
+        both[side.other] = np.array([0, len(sides[side.other])])
+        layout = block_frames.Layout((both[0], both[1]), np.ones(1, np.float32), False, False, known_only=True)
+        profile = Profile((sides[0], sides[1]), layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0)
+        return _seen_columns(block_frames.build(encode(pairs), profile, layout, sides=(side,))[0], side)
 
 
-def for_all(model: FactorizationModel, side: Side, n: int, seen: DataFrame | None) -> DataFrame:
-    """Return the best n of the other side for every id of a side."""
-    kept = model._seen_blocks
-    if seen is None and kept is not None and side in kept.sides and model.getOrDefault("filterSeen"):
-        _check_number(n)
-        last = len(kept.bounds[side]) - 1
-        frame = _seen_columns(kept.frame.where(F.col("block") < last), side)
-        return _ranked(model, side, n, frame, kept.bounds[side], model.fitted.scoring(), model.fitted.ids[side])
-    seen = model._pairs_seen(seen)
-    return _best(model, side, n, seen, model.fitted.scoring(), model.fitted.ids[side], None)
+def unit_rows(features: NDArray[Any]) -> NDArray[Any]:
+    """Return factors (n x rank) with rows of length 1, whose products are cosines; a zero row stays zero."""
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norms == 0, 1, norms)
 
 
-def for_subset(model: FactorizationModel, side: Side, dataset: DataFrame, n: int, seen: DataFrame | None) -> DataFrame:
-    """Return the best n of the other side for the distinct known ids of a data set."""
-    name = model.getOrDefault(ID_COLUMNS[side])
-    column = model._id_column(dataset, side)
-    wanted = dataset.select(column.alias(name)).distinct().toArrow().column(name).combine_chunks()
-    known = model.fitted.ids[side]
-    rows = np.sort(pc.index_in(wanted.drop_null().cast(known.type), value_set=known).drop_null().to_numpy())
-    return _best(model, side, n, seen, model.fitted.scoring(), known, rows)
-
-
-def similar(model: FactorizationModel, side: Side, ids: Sequence[Any] | None, n: int) -> DataFrame:
-    """Return the n ids of the same side with the largest cosine, for some or all ids."""
-    array, known = model.similarity_arrays(side), model.fitted.ids[side]
-    rows = None
-    if ids is not None:
-        rows = pc.index_in(pa.array(list(ids), known.type), value_set=known)
-        if rows.null_count:
-            missing = [one for one, row in zip(ids, rows.to_pylist(), strict=True) if row is None]
-            raise DataError(f"{len(missing)} ids are unknown to the model, such as {missing[0]!r}")
-        rows = np.sort(rows.to_numpy())
-    _check_number(n)
-    chosen = np.arange(len(known)) if rows is None else rows
-    spark = SparkSession.active()
-    bounds = _bounds(len(chosen), spark)
+def _own_blocks(chosen: NDArray[Any], bounds: NDArray[np.int64], spark: SparkSession) -> DataFrame:
+    """Return blocks of rows that leave out one candidate each: the row itself."""
+    parts = [chosen[start:stop].astype(np.int32) for start, stop in zip(bounds, bounds[1:], strict=False)]
     own = pa.table(
         {
-            "block": pa.array(range(len(bounds) - 1), pa.int32()),
-            "indptr": [np.arange(stop - start + 1).tobytes() for start, stop in zip(bounds, bounds[1:], strict=False)],
-            "indices": [
-                chosen[start:stop].astype(np.int32).tobytes() for start, stop in zip(bounds, bounds[1:], strict=False)
-            ],
+            "block": pa.array(range(len(parts)), pa.int32()),
+            "indptr": [np.arange(len(part) + 1).tobytes() for part in parts],
+            "indices": [part.tobytes() for part in parts],
         }
     )
     frame = spark.createDataFrame(own, schema="block int, indptr binary, indices binary")
-    name, kind = model.getOrDefault(ID_COLUMNS[side]), model._kinds[side]
-    pair = (known.take(pa.array(chosen)), known)
-    return best_of(
-        _spread(frame, len(bounds) - 1), bounds, (array[chosen], array), pair, n, model.getOrDefault("blockSize"),
-        (name, name), (kind, kind), score_name="similarity",
-    )[0]  # fmt: skip
-
-
-def _best(
-    model: FactorizationModel, side: Side, n: int, seen: DataFrame | None, scoring: Any, known: pa.Array, rows: Any
-) -> DataFrame:
-    _check_number(n)
-    spark = SparkSession.active()
-    pair = (scoring[side], scoring[side.other])
-    bounds = _bounds(len(known), spark)
-    if rows is not None:
-        pair, known = (pair[0][rows], pair[1]), known.take(pa.array(rows))
-        bounds = _bounds(len(known), spark)
-    if seen is None:
-        numbers = spark.range(0, len(bounds) - 1, 1, len(bounds) - 1)
-        frame = numbers.select(F.col("id").cast("int").alias("block"))
-    else:
-        frame = _seen_blocks(model, side, seen, known, bounds)
-    return _ranked(model, side, n, frame, bounds, (pair if side == Side.USER else pair[::-1]), known)
-
-
-def _ranked(
-    model: FactorizationModel, side: Side, n: int, frame: DataFrame, bounds: Any, scoring: Any, known: pa.Array
-) -> DataFrame:
-    pair = (scoring[side], scoring[side.other])
-    names = tuple(model.getOrDefault(ID_COLUMNS[one]) for one in (side, side.other))
-    kinds = (model._kinds[side], model._kinds[side.other])
-    ids = (known, model.fitted.ids[side.other])
-    size = model.getOrDefault("blockSize")
-    limits, loss = model.fitted.limits, model.fitted.loss
-    return best_of(frame, bounds, pair, ids, n, size, names, kinds, limits, loss=loss)[0]  # type: ignore[arg-type]
-
-
-def _seen_blocks(model: FactorizationModel, side: Side, seen: DataFrame, known: pa.Array, bounds: Any) -> DataFrame:
-    """Return the seen pairs as blocks of the rows asked for; pairs with other ids are left out."""
-    names = [model.getOrDefault(name) for name in ID_COLUMNS]
-    pairs = select(seen, Columns(names[0], names[1], ""))
-    sides = [SideProfile(ids, np.zeros(len(ids), np.int64)) for ids in model.fitted.ids]
-    sides[side] = SideProfile(known, np.zeros(len(known), np.int64))
-    both = [bounds, bounds]
-    both[side.other] = np.array([0, len(sides[side.other])])
-    layout = block_frames.Layout((both[0], both[1]), np.ones(1, np.float32), False, False, known_only=True)
-    found = Profile((sides[0], sides[1]), layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0)
-    frame = block_frames.build(encode(pairs), found, layout, sides=(side,))[0]
-    return _seen_columns(frame, side)
+    return block_frames.place(frame, "block", len(parts))
 
 
 def _seen_columns(frame: DataFrame, side: Side) -> DataFrame:
-    name = side.stem
-    return frame.select("block", F.col(f"{name}_indptr").alias("indptr"), F.col(f"{name}_indices").alias("indices"))
+    columns = (F.col(f"{side.stem}_{part}").alias(part) for part in ("indptr", "indices"))
+    return frame.select("block", *columns)
 
 
-def _bounds(rows: int, spark: SparkSession) -> Any:
+def _bounds(rows: int, spark: SparkSession) -> NDArray[np.int64]:
     return balanced_bounds(np.ones(rows), max(1, min(rows, 2 * default_parallelism(spark))), 0.0)
-
-
-def _spread(frame: DataFrame, partitions: int) -> DataFrame:
-    return block_frames.place(frame, "block", partitions)
-
-
-def _check_number(n: int) -> None:
-    if n < 1:
-        raise ParameterError(f"the number of recommendations must be at least 1, not {n}")
