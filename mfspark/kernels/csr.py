@@ -58,6 +58,31 @@ class Block:
         """The number of rows."""
         return self.indptr.size - 1
 
+    @property
+    def ratings(self) -> NDArray[np.float32]:
+        """The ratings themselves."""
+        return decode(self.values, self.table)
+
+    def distinct(self, part: slice = slice(None)) -> NDArray[np.float32]:
+        """Return what a function of a stretch's ratings must be computed for: its ratings, or all that codes stand for.
+
+        Examples
+        --------
+        >>> block = Block(np.array([0, 3]), np.arange(3), np.array([1, 0, 1], np.uint8), np.array([2, 5], np.float32))
+        >>> block.each(block.distinct() > 3).tolist()
+        [True, False, True]
+        """
+        return self.table if self.table.size else self.values[part]
+
+    def each(self, values: NDArray[Any], part: slice = slice(None)) -> NDArray[Any]:
+        """Return for each rating of a stretch the value that was computed for it from ``distinct``."""
+        return values[self.values[part]] if self.table.size else values
+
+
+def decode(values: NDArray[Any], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the ratings of values that are codes into a table (uint8), or the ratings (floats) already."""
+    return table[values] if values.dtype == np.uint8 else values
+
 
 @jit
 def _counting_order(keys, starts, order):  # type: ignore[no-untyped-def]

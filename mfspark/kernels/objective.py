@@ -248,24 +248,22 @@ def gramian(F: NDArray[Any]) -> NDArray[np.float64]:
 def expand(block: Block, part: slice, settings: Settings, intercept: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the kernel's ``a`` and ``y`` of a stretch of a block's ratings."""
     number = np.dtype(settings.dtype)
-    coded = block.table.size > 0
-    ratings = (block.table if coded else block.values[part]).astype(number)
+    ratings = block.distinct(part).astype(number)
     weights = block.weights[part].astype(number)
     if settings.implicit:
         a, y = (x.astype(number) for x in coefficients(settings.confidence, ratings, settings.alpha, settings.w0))
-        if coded:
-            a, y = a[block.values[part]], y[block.values[part]]
+        a, y = block.each(a, part), block.each(y, part)
         return (a * weights, y * weights) if weights.size else (a, y)
     y = ratings - number.type(intercept)
-    return weights, (y[block.values[part]] if coded else y)
+    return weights, block.each(y, part)
 
 
 def row_ridges(block: Block, settings: Settings, n_fixed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return each row's L2 and L1 weight; the count is MLlib's: implicit ratings count where r > 0, weights add up."""
     counted: NDArray[Any] = np.diff(block.indptr).astype(np.float64)
-    ratings = block.table if block.table.size else block.values
-    if block.weights.size or (settings.implicit and (ratings <= 0).any()):
-        each = block.weights if block.weights.size else (ratings > 0)[block.values if block.table.size else ...]
+    liked = block.distinct() > 0
+    if block.weights.size or (settings.implicit and not liked.all()):
+        each = block.weights if block.weights.size else block.each(liked)
         rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
         counted = np.bincount(rows, weights=each, minlength=block.rows)
     extra = settings.w0 * n_fixed if settings.implicit and settings.confidence == "ials" else 0.0

@@ -160,7 +160,7 @@ def _draw_block(
     """Draw a block's rows; return them, their squared error, the held-out predictions and ratings, the failed row."""
     F, base, shift = data
     number = np.dtype(settings.dtype)
-    values = (block.table[block.values] if block.table.size else block.values).astype(number)
+    values = block.ratings.astype(number)
     weights = block.weights.astype(number) if block.weights.size else np.ones(len(values), number)
     a = number.type(chain.precision) * weights
     y = values - number.type(intercept)

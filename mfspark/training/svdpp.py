@@ -153,7 +153,7 @@ def _visit(
     limits: tuple[float, float],
 ) -> tuple[bytes, bytes, bytes, bytes, list[float]]:
     """Measure one block and run one epoch on it; return its users, items, implicit factors, counts, statistics."""
-    values = block.table[block.values] if block.table.size else block.values
+    values = block.ratings
     lambdas, statistics = np.array(descent.lambdas), np.zeros(len(STATISTICS))
     P, Q, Y = users.copy(), data.items, data.implicit
     measure(

@@ -56,14 +56,9 @@ def background(blocks: DataFrame, layout: Layout, profile: Profile, imputation: 
     if imputation in ("zero", "mean"):
         mean = profile.mean if imputation == "mean" else 0.0
         return Background(np.full(m, mean), np.ones(n))
-    totals = side_sums(blocks, layout, (m, n), values_of)
+    totals = side_sums(blocks, layout, (m, n), lambda block: block.ratings)
     means = [total / np.maximum(side.counts, 1) for total, side in zip(totals, profile.sides, strict=True)]
     return Background(means[0], np.ones(n)) if imputation == "userMean" else Background(np.ones(m), means[1])
-
-
-def values_of(block: Block) -> Doubles:
-    """Return a block's ratings in double precision."""
-    return (block.table[block.values] if block.table.size else block.values).astype(np.float64)
 
 
 def multiply_block(block: Block, a: Doubles, b: Doubles, Q: Doubles, square: bool) -> tuple[Doubles, float]:
@@ -73,7 +68,7 @@ def multiply_block(block: Block, a: Doubles, b: Doubles, Q: Doubles, square: boo
     """
     rows = np.repeat(np.arange(block.rows), np.diff(block.indptr))
     behind = a[rows] * b[block.indices]
-    values = values_of(block) - behind
+    values = block.ratings.astype(np.float64) - behind
     Y = np.outer(a, b @ Q)
     add_product(block.indptr, block.indices, values, Q, Y)
     total = float(values @ (values + 2 * behind) + (a @ a) * (b @ b))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfspark.kernels.csr import Block, Side, counting_order
+from mfspark.kernels.csr import Block, Side, counting_order, decode
 from mfspark.kernels.losses import POISSON, POISSON_IDENTITY, get_loss
 from mfspark.kernels.objective import ridge
 from mfspark.kernels.sgd.negatives import sample_negatives
@@ -288,8 +288,7 @@ class UserBlock:
         return float(np.sum((predicted - held.values.astype(np.float64)) ** 2)), held.rows.size
 
     def _preferences(self, ratings: Ratings) -> Ratings:
-        coded = ratings.values.dtype == np.uint8
-        values = (self._csr.table[ratings.values] if coded else ratings.values).astype(np.float32)
+        values = decode(ratings.values, self._csr.table).astype(np.float32)
         if get_loss(self.recipe.loss).code not in (POISSON, POISSON_IDENTITY):
             values = (values > 0).astype(np.float32)
         return Ratings(ratings.rows, ratings.cols, values, ratings.weights)
