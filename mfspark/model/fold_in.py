@@ -18,9 +18,9 @@ from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, SideProfile, profile
 from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
+from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization
 from mfspark.model.ids import IdColumns
-from mfspark.model.tables import factor_table
 from mfspark.session import default_parallelism
 from mfspark.training.als import Factors, HalfSteps
 
@@ -50,10 +50,8 @@ def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFram
     factors = Factors(arrays, fitted.intercept)
     HalfSteps(frame, layout, _exact(fitted)).solve(factors, side)
     release()
-    solved = Factorization(fitted.settings, (sides[0].ids, sides[1].ids), (factors.sides[0], factors.sides[1]))
-    table = factor_table(new, solved.features(side), solved.bias(side))
-    kind = ids.kinds[side].simpleString()
-    return spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
+    solved = FactorTable(new, factors.sides[side], fitted.rank, fitted.settings.bias[side])
+    return solved.frame(spark, ids.kinds[side].simpleString())
 
 
 def _widened(dataset: DataFrame, ids: IdColumns) -> DataFrame:

@@ -17,6 +17,7 @@ from mfspark.blocks.columns import Columns, id_type
 from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
 from mfspark.model import tables as tabular
+from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.fold_in import fold_in
 from mfspark.model.ids import IdColumns
@@ -43,7 +44,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         self._kinds: tuple[T.DataType, T.DataType] = (T.LongType(), T.LongType())
         self._seen: DataFrame | None = None
         self._data: PairData | None = None
-        self._frames: dict[str, DataFrame] = {}
+        self._frames: dict[Side, DataFrame] = {}
         self._seen_blocks: SeenBlocks | None = None
 
     def __repr__(self) -> str:
@@ -109,19 +110,20 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
     @property
     def userFactors(self) -> DataFrame:
         """Factors of the users: id, features array<float>."""
-        return self._factors("user_factors")
+        return self._factors(Side.USER)
 
     @property
     def itemFactors(self) -> DataFrame:
         """Factors of the items: id, features array<float>."""
-        return self._factors("item_factors")
+        return self._factors(Side.ITEM)
 
-    def _factors(self, name: str) -> DataFrame:
-        if name not in self._frames:
-            frame = self._tables()[name].select("id", "features")
+    def _factors(self, side: Side) -> DataFrame:
+        if side not in self._frames:
+            table = FactorTable.of(self.fitted, side)
+            frame = table.frame(SparkSession.active(), self._kinds[side].simpleString()).select("id", "features")
             level = self.getOrDefault("finalStorageLevel") if self.isDefined("finalStorageLevel") else None
-            self._frames[name] = frame if level is None else frame.persist(storage_level(level))
-        return self._frames[name]
+            self._frames[side] = frame if level is None else frame.persist(storage_level(level))
+        return self._frames[side]
 
     @property
     def history(self) -> DataFrame:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from mfspark.errors import StoreError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization
 from mfspark.training.history import Iteration
 
@@ -22,7 +21,6 @@ HISTORY_SCHEMA = (
     "repaired bigint"
 )
 _HISTORY_KINDS = [pa.int32(), *[pa.float64()] * 5, pa.int64()]
-_NUMBER_OF = {T.ByteType: pa.int8(), T.ShortType: pa.int16(), T.IntegerType: pa.int32(), T.LongType: pa.int64()}
 
 
 def history_frame(spark: SparkSession, history: list[Iteration]) -> DataFrame:
@@ -45,28 +43,13 @@ def history_lines(frame: DataFrame) -> list[Iteration]:
     ]  # fmt: skip
 
 
-def factor_table(ids: pa.Array, features: NDArray[Any], bias: NDArray[Any] | None) -> pa.Table:
-    """Return ids with their factors as array<float>, and their biases (null where there is none)."""
-    n, rank = features.shape
-    flat = pa.array(np.ascontiguousarray(features, np.float32).ravel())
-    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * rank) if n * rank < 2**31 else None
-    lists = (
-        pa.ListArray.from_arrays(offsets, flat)
-        if offsets is not None
-        else pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int64) * rank), flat)
-    )
-    biases = pa.nulls(n, pa.float32()) if bias is None else pa.array(np.asarray(bias, np.float32))
-    return pa.table({"id": ids, "features": lists, "bias": biases})
-
-
 def to_tables(spark: SparkSession, fitted: Factorization, kinds: tuple[T.DataType, T.DataType]) -> dict[str, DataFrame]:
     """Return user_factors, item_factors (id, features, bias), user_ids and item_ids (id, index)."""
     frames = {}
     for side in Side:
         name = side.stem
         ids, kind = fitted.ids[side], kinds[side].simpleString()
-        table = factor_table(ids, fitted.features(side), fitted.bias(side))
-        frames[f"{name}_factors"] = spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
+        frames[f"{name}_factors"] = FactorTable.of(fitted, side).frame(spark, kind)
         index = pa.table({"id": ids, "index": pa.array(np.arange(len(ids)))})
         frames[f"{name}_ids"] = spark.createDataFrame(index, schema=f"id {kind}, index bigint")
     return frames
@@ -102,27 +85,8 @@ def from_tables(
     settings = settings_from(parameters)
     low, high = parameters["limits"]
     limits = (-np.inf if low is None else low, np.inf if high is None else high)
-    ids, sides, kinds = [], [], []
-    for side in Side:
-        name = side.stem
-        frame = tables[f"{name}_factors"].select("id", "features", "bias")
-        kinds.append(frame.schema["id"].dataType)
-        found, array = _side_from(frame, name, settings, settings.bias[side])
-        ids.append(found)
-        sides.append(array)
-    fitted = Factorization(settings, (ids[0], ids[1]), (sides[0], sides[1]), parameters["intercept"], limits)
-    return fitted, (kinds[0], kinds[1])
-
-
-def _side_from(frame: DataFrame, name: str, settings: Settings, biased: bool) -> tuple[pa.Array, NDArray[Any]]:
-    table = frame.toArrow().combine_chunks().sort_by("id").combine_chunks()
-    features = table.column("features").combine_chunks()
-    if table.num_rows == 0 or len(features.values) != table.num_rows * settings.rank:
-        raise StoreError(
-            f"{name}_factors has {table.num_rows} rows, not all with the model's {settings.rank} factors: save it again"
-        )
-    array = np.zeros((table.num_rows, settings.padded), settings.dtype)
-    array[:, : settings.rank] = features.values.to_numpy().reshape(-1, settings.rank)
-    if biased:
-        array[:, settings.rank] = table.column("bias").to_numpy()
-    return table.column("id").combine_chunks(), array
+    frames = [tables[f"{side.stem}_factors"] for side in Side]
+    users, items = (FactorTable.read(frames[side], f"{side.stem}_factors", settings, side) for side in Side)
+    ids, sides = (users.ids, items.ids), (users.array, items.array)
+    fitted = Factorization(settings, ids, sides, parameters["intercept"], limits)
+    return fitted, (frames[0].schema["id"].dataType, frames[1].schema["id"].dataType)

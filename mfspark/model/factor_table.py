@@ -1,0 +1,88 @@
+"""The handle on one side's factors: as arrays in the driver where they fit, as a frame always.
+
+Whether a side lives in the driver or on the workers is this module's business alone: who reads a model's factors asks
+the handle for its size, its ids, its ``arrays()`` or its ``frame()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+
+from mfspark.errors import StoreError
+from mfspark.kernels.csr import Side
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Factorization
+
+
+@dataclass(frozen=True)
+class FactorTable:
+    """One side's factors, in the driver.
+
+    Parameters
+    ----------
+    ids : pa.Array
+        The ids in index order.
+    array : array (n, columns)
+        Factors first; column ``rank`` is the bias where there is one; the rest is padding.
+    rank : int
+        The number of factors.
+    biased : bool
+        Whether the side has a bias.
+    """
+
+    ids: pa.Array
+    array: NDArray[Any]
+    rank: int
+    biased: bool = False
+
+    @classmethod
+    def of(cls, fitted: Factorization, side: Side) -> FactorTable:
+        """Return the handle on a side of a fitted model."""
+        return cls(fitted.ids[side], fitted.sides[side], fitted.rank, fitted.settings.bias[side])
+
+    @classmethod
+    def read(cls, frame: DataFrame, name: str, settings: Settings, side: Side) -> FactorTable:
+        """Return the handle on a stored table ``name`` of id, features and bias.
+
+        Raises
+        ------
+        StoreError
+            The table is empty, or not every row has the model's number of factors.
+        """
+        table = frame.select("id", "features", "bias").toArrow().combine_chunks().sort_by("id").combine_chunks()
+        features = table.column("features").combine_chunks()
+        if table.num_rows == 0 or len(features.values) != table.num_rows * settings.rank:
+            raise StoreError(
+                f"{name} has {table.num_rows} rows, not all with the model's {settings.rank} factors: save it again"
+            )
+        array = np.zeros((table.num_rows, settings.padded), settings.dtype)
+        array[:, : settings.rank] = features.values.to_numpy().reshape(-1, settings.rank)
+        if settings.bias[side]:
+            array[:, settings.rank] = table.column("bias").to_numpy()
+        return cls(table.column("id").combine_chunks(), array, settings.rank, settings.bias[side])
+
+    def __len__(self) -> int:
+        """Return the number of ids."""
+        return len(self.ids)
+
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return the factors (n x rank) and the biases (n,), None where there are none."""
+        return self.array[:, : self.rank], self.array[:, self.rank] if self.biased else None
+
+    def frame(self, spark: SparkSession, kind: str) -> DataFrame:
+        """Return the frame id (of the SQL type ``kind``), features array<float>, bias float (null without biases)."""
+        features, bias = self.arrays()
+        n, rank = features.shape
+        flat = pa.array(np.ascontiguousarray(features, np.float32).ravel())
+        wide = n * rank >= 2**31  # more than the offsets of an ordinary list column can tell
+        offsets = pa.array(np.arange(n + 1, dtype=np.int64 if wide else np.int32) * rank)
+        lists = (pa.LargeListArray if wide else pa.ListArray).from_arrays(offsets, flat)
+        biases = pa.nulls(n, pa.float32()) if bias is None else pa.array(np.asarray(bias, np.float32))
+        table = pa.table({"id": self.ids, "features": lists, "bias": biases})
+        return spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
