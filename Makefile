@@ -13,10 +13,10 @@ BIN := .venv/bin
 READY := .venv/ready
 SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
 
-.PHONY: help setup run test check bench notebooks clean
+.PHONY: help setup run test test-fast check bench notebooks clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv with pinned packages, find Java, fetch the Delta JARs (once)
 
@@ -28,6 +28,10 @@ run: $(READY) ## Ratings to a published model and a summary (DATA=file CONF=file
 
 test: $(READY) ## Run the whole test suite (ARGS="-k store")
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Without a usable JAVA_HOME a test that starts Java unmarked fails.
+test-fast: $(READY) ## Run the tests that need no Java (ARGS="-k kernels")
+	@JAVA_HOME=/dev/null $(BIN)/python -m pytest -m "not java" $(ARGS)
 
 check: $(READY) ## Lint, types and the import directions
 	@$(BIN)/ruff check .

@@ -10,6 +10,14 @@ from mfspark.session import spark_session
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what needs Java: whatever uses the session. (A test that starts a session elsewhere marks itself.)"""
+    for item in items:
+        if "spark" in item.fixturenames:
+            item.add_marker(pytest.mark.java)
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spark")

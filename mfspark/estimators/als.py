@@ -107,8 +107,8 @@ class ALS(BlockEstimator, HasElasticNetParam):
     Examples
     --------
     >>> from mfspark import ALS
-    >>> model = ALS(rank=2, maxIter=5, seed=0).fit(ratings)        # doctest: +SKIP
-    >>> model.recommendForAllUsers(10).show()                      # doctest: +SKIP
+    >>> model = ALS(rank=2, maxIter=5, seed=0).fit(ratings)
+    >>> model.recommendForAllUsers(10).show()
     """
 
     implicitPrefs = _param("implicitPrefs", "whether ratings are implicit feedback", TypeConverters.toBoolean)

@@ -121,7 +121,7 @@ class BPMF(BlockEstimator, BPMFParams):
     Examples
     --------
     >>> from mfspark import BPMF
-    >>> model = BPMF(rank=16, deviationCol="deviation", clip=True).fit(ratings)        # doctest: +SKIP
+    >>> model = BPMF(rank=16, deviationCol="deviation", clip=True).fit(ratings)
     """
 
     burnIn = _param("burnIn", "sweeps at the start that are forgotten, >= 0", TypeConverters.toInt)

@@ -98,7 +98,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
     Examples
     --------
     >>> from mfspark import GradientDescent
-    >>> model = GradientDescent(rank=2, loss="logistic", center=True).fit(labels)        # doctest: +SKIP
+    >>> model = GradientDescent(rank=2, loss="logistic", center=True).fit(labels)
     """
 
     stepSchedule = _param("stepSchedule", "one of " + ", ".join(RATE_SCHEDULES), TypeConverters.toString)

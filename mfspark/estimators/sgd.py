@@ -106,7 +106,7 @@ class SGD(LossEstimator, HasStepSize):
     Examples
     --------
     >>> from mfspark import SGD
-    >>> model = SGD(rank=2, maxIter=20, seed=0).fit(ratings)        # doctest: +SKIP
+    >>> model = SGD(rank=2, maxIter=20, seed=0).fit(ratings)
     """
 
     stepSchedule = _param("stepSchedule", "one of " + ", ".join(STEP_SCHEDULES), TypeConverters.toString)

@@ -74,7 +74,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     Examples
     --------
     >>> from mfspark import SVDPlusPlus
-    >>> model = SVDPlusPlus(rank=20, maxIter=30, clip=True).fit(ratings)        # doctest: +SKIP
+    >>> model = SVDPlusPlus(rank=20, maxIter=30, clip=True).fit(ratings)
     """
 
     stepDecay = _param("stepDecay", "how fast the step falls, per iteration, >= 0", TypeConverters.toFloat)

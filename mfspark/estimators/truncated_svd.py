@@ -71,8 +71,8 @@ class TruncatedSVD(BlockEstimator):
     Examples
     --------
     >>> from mfspark import TruncatedSVD
-    >>> model = TruncatedSVD(rank=2, imputation="itemMean").fit(ratings)        # doctest: +SKIP
-    >>> model.singularValues                                                    # doctest: +SKIP
+    >>> model = TruncatedSVD(rank=2, imputation="itemMean").fit(ratings)
+    >>> model.singularValues
     """
 
     imputation = _param("imputation", "one of " + ", ".join(IMPUTATIONS), TypeConverters.toString)

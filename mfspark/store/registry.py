@@ -47,9 +47,9 @@ class Registry:
 
     Examples
     --------
-    >>> registry = Registry(spark, "/data/store")              # doctest: +SKIP
-    >>> registry.publish("run-7", model.tables(), model.parameters())  # doctest: +SKIP
-    >>> registry.read(registry.get(), "user_factors")          # doctest: +SKIP
+    >>> registry = Registry(spark, "/data/store")
+    >>> registry.publish("run-7", model.tables(), model.parameters())
+    >>> registry.read(registry.get(), "user_factors")
     """
 
     def __init__(self, spark: SparkSession, location: str | Location):

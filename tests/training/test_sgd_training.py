@@ -411,6 +411,7 @@ spark.stop()
 """
 
 
+@pytest.mark.java
 def test_a_lost_task_changes_nothing_in_the_result():
     done = subprocess.run([sys.executable, "-c", RETRY], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[:3000]

@@ -1,0 +1,100 @@
+"""The examples of the README and of every docstring run."""
+
+import doctest
+import re
+from importlib import import_module
+
+import pytest
+from contract import checkerboard
+from import_graph import README, every_module, name_of
+from pyspark.sql import functions as F
+
+# Where examples write: the test's folder instead, and absolute, since the JVM has a working directory of its own.
+PLACES = re.compile(r"catalog\.schema|/data/store|models/als")
+# Names that an example may use without saying where they come from.
+NEED_SPARK = {"spark", "ratings", "labels", "model", "pairs", "new_ratings"}
+
+
+@pytest.fixture(scope="module")
+def given(spark):
+    """Return the names that examples use: ratings with string items, a hold-out, and a fitted model."""
+    from mfspark import ALS
+
+    ratings = checkerboard(spark).withColumn("item", F.concat(F.lit("B00005JN"), F.col("item")))
+    ratings = ratings.withColumn("held_out", (F.col("user") * 3 + F.length("item")) % 7 == 0).persist()
+    rows = [(1, "B00005JNBQ", 5.0, False), (2, "B00005JNBQ", 1.0, False)]
+    ratings = ratings.unionByName(spark.createDataFrame(rows, ratings.schema)).persist()
+    return {
+        "spark": spark,
+        "ratings": ratings,
+        "labels": ratings.withColumn("rating", (F.col("rating") > 3).cast("float")),
+        "pairs": ratings.select("user", "item"),
+        "new_ratings": ratings.where("user < 3").withColumn("user", F.col("user") + 1000),
+        "model": ALS(rank=2, maxIter=2).fit(ratings),
+    }
+
+
+def readme_blocks():
+    text = README.read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def moved(source, folder):
+    return PLACES.sub(lambda place: str(folder / re.sub(r"\W", "-", place[0])), source)
+
+
+@pytest.mark.parametrize("number", range(len(readme_blocks())))
+def test_the_readme(given, number, tmp_path):
+    source = moved(readme_blocks()[number], tmp_path)
+    exec(compile(source, f"README.md, Python block {number + 1}", "exec"), dict(given))
+
+
+def examples():
+    """Return every docstring with examples, by its name."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = {}
+    for path in every_module():
+        module = import_module(name_of(path))
+        found |= {test.name: test for test in finder.find(module, name_of(path)) if test.examples}
+    return found
+
+
+class Checker(doctest.OutputChecker):
+    """An example that shows no output may have one."""
+
+    def check_output(self, want, got, optionflags):
+        return not want or super().check_output(want, got, optionflags)
+
+
+def run(test, names, capsys):
+    """Run a docstring's examples; what fails is in the message."""
+    told = []
+    test.globs.update(names)
+    assert not any(doctest.SKIP in example.options for example in test.examples)
+    failed = doctest.DocTestRunner(Checker(), optionflags=doctest.ELLIPSIS).run(test, out=told.append).failed
+    capsys.readouterr()
+    assert not failed, "".join(told)
+
+
+EXAMPLES = examples()
+ON_SPARK = {
+    name for name, test in EXAMPLES.items() if NEED_SPARK & set(re.findall(r"\w+", test.docstring.split(">>>", 1)[1]))
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - ON_SPARK))
+def test_docstrings(name, capsys):
+    run(EXAMPLES[name], {}, capsys)
+
+
+@pytest.mark.parametrize("name", sorted(ON_SPARK))
+def test_docstrings_on_spark(name, given, tmp_path, capsys):
+    for example in EXAMPLES[name].examples:
+        example.source = moved(example.source, tmp_path)
+    run(EXAMPLES[name], given, capsys)
+
+
+def test_a_wrong_example_is_seen(capsys):
+    wrong = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    with pytest.raises(AssertionError, match="Expected"):
+        run(wrong, {}, capsys)
