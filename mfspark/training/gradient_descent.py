@@ -164,11 +164,11 @@ class Pass:
 
         here = (factors.sides[Side.USER], factors.sides[Side.ITEM])
         data = (here, factors.intercept)
-        found = visit_blocks(self.blocks, self.layout, Side.USER, data, derive, _RESULTS, self.carrier)
-        sums = np.sum([row["statistics"] for row in found], axis=0)
+        results = visit_blocks(self.blocks, self.layout, Side.USER, data, derive, _RESULTS, self.carrier)
+        sums = np.sum([row["statistics"] for row in results], axis=0)
         if last:
             return [], sums
-        return [joined(found, "own", here[0]).astype(np.float64), summed(found, "other", here[1])], sums
+        return [joined(results, "own", here[0]).astype(np.float64), summed(results, "other", here[1])], sums
 
 
 @dataclass

@@ -195,17 +195,17 @@ class Worker:
 
     def _visit(self, order: NDArray[np.int64], act: Callable[[UserBlock, int], Any]) -> dict[tuple[int, int], Any]:
         """Act on every cell, stratum by stratum; item blocks are sent on as soon as they are not needed any more."""
-        found = {}
+        outcomes = {}
         self.rounds += 1
         for stratum, then in zip(order, [*order[1:], None], strict=True):
             for user in self.users:
                 block = int(stratum[user.number])
                 if block not in self.items:
                     self._receive(block)
-                found[user.number, block] = act(user, block)
+                outcomes[user.number, block] = act(user, block)
                 if then is not None:
                     self._send(block, self.owner[int(np.flatnonzero(then == block)[0])])
-        return found
+        return outcomes
 
     def _bring(self, stratum: NDArray[np.int64]) -> None:
         """Bring every item block to the task that needs it first."""

@@ -98,9 +98,9 @@ class Matrix:
 
         data = (padded(Q), self.behind)
         results = {"product": "binary", "square": "double"}
-        found = visit_blocks(self.blocks, self.layout, Side.USER, data, multiply, results, self.carrier)
+        rows = visit_blocks(self.blocks, self.layout, Side.USER, data, multiply, results, self.carrier)
         out = np.zeros((self.shape[1 if square else 0], width))
-        return (summed if square else joined)(found, "product", out), sum(row["square"] for row in found)
+        return (summed if square else joined)(rows, "product", out), sum(row["square"] for row in rows)
 
 
 @dataclass
