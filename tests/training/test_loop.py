@@ -4,6 +4,8 @@ import copy
 import io
 import logging
 import pickle
+import subprocess
+import sys
 
 import naive
 import numpy as np
@@ -70,6 +72,13 @@ def test_hooks_get_the_line_and_the_state_of_the_iterations_end():
         (3, 1, 2, 1),
     ]
     assert told == [(history[0], [0]), (history[1], [0, 1])]
+
+
+def test_the_loop_needs_no_pyspark():
+    names = ", ".join(f"mfspark.training.{name}" for name in ("loop", "history", "progress"))
+    code = f"import sys; sys.modules['pyspark'] = None; import {names}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_lines_travel_as_bytes():
