@@ -204,14 +204,14 @@ def _columns(
         known = known[usable]
     if not known.all():
         raise DataError("the ratings changed between two passes over them: cache or write them before fit")
-    return index, _encode_values(ratings, layout), weights, held if layout.held else held[:0]
+    if layout.held:  # coded later: the held-out ones among them need not be in the table
+        return index, ratings, weights, held
+    return index, _codes(ratings, layout), weights, held[:0]
 
 
-def _encode_values(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Return ratings as codes where the block's values are coded and nothing is held out, else as floats."""
-    if layout.table.size == 0 or layout.held:
-        return ratings
-    return np.searchsorted(layout.table, ratings).astype(np.uint8)
+def _codes(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Return ratings as a block's values: codes into its table where it has one, else the ratings."""
+    return np.searchsorted(layout.table, ratings).astype(np.uint8) if layout.table.size else ratings
 
 
 def assembled(
@@ -249,9 +249,7 @@ def _compress(pieces: list[dict[str, Any]], rows: int, layout: Layout) -> list[N
     trained, tested = held == 0, held != 0
     order, indptr = counting_order(row[trained], rows)
     held_order, held_indptr = counting_order(row[tested], rows)
-    codes = values[trained]
-    if layout.table.size:
-        codes = np.searchsorted(layout.table, codes).astype(np.uint8)
+    codes = _codes(values[trained], layout)
     return [
         indptr, other[trained][order], codes[order], weights[trained][order] if weights.size else weights,
         held_indptr, other[tested][held_order], values[tested][held_order],
