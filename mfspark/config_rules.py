@@ -106,7 +106,7 @@ ALS_RULES: Mapping[str, Rule] = {
     "clip": Rule("bool"),
     "initStd": Rule("float", low=0),
     "loop": Rule("str", choices=("auto", "jobs", "barrier", "gang")),
-    "initMode": Rule("str", choices=("normal", "positive")),
+    "initMode": Rule("str", choices=("auto", "mllib", "normal", "positive", "power")),
     "seed": Rule("int"),
     "tol": Rule("float", low=0),
     "solver": Rule("str", choices=("auto", "cholesky", "dual", "cg", "subspace", "coordinate")),

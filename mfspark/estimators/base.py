@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, profile
 from mfspark.errors import ParameterError
+from mfspark.estimators.keywords import with_keywords_of
+from mfspark.estimators.options import OFF
 from mfspark.estimators.params import FactorizationParams
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
@@ -30,13 +32,25 @@ from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping
 from mfspark.training.placement import JOBS, Placement
 from mfspark.training.progress import pace, reporter
-from mfspark.transport.persist import MATERIALIZERS, Materialiser, Workspace, storage_level
+from mfspark.transport.persist import MATERIALIZERS, STORAGE_LEVELS, Materialiser, Workspace
 
 
 class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     """Checks, profiles, builds the blocks of the sides a subclass names, and calls its ``_train``."""
 
     _sides: tuple[Side, ...] = tuple(Side)
+    _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set_model_defaults()
+        self._setDefault(**{**OFF, **self._fixed})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let ``setParams`` show the keywords of the class's ``__init__``."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) and "setParams" not in vars(cls):
+            cls.setParams = with_keywords_of(cls, cls.setParams)  # type: ignore[method-assign]
 
     def _settings(self, found: Profile) -> Settings:
         """Return the parameters as the kernels take them, seen from the user side."""
@@ -51,10 +65,12 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         """Raise ParameterError for a value or a combination that cannot take effect."""
         super()._check()
         self._check_choice("materializer", ("auto", *MATERIALIZERS))
-        for name in ("intermediateStorageLevel", "finalStorageLevel"):
-            if self.isDefined(name):
-                storage_level(self.getOrDefault(name))
-        if self.isDefined("intermediateStorageLevel") and self.getOrDefault("materializer") not in ("auto", "persist"):
+        levels = {name: self.getOrDefault(name) for name in ("intermediateStorageLevel", "finalStorageLevel")}
+        for name in levels:
+            self._check_choice(name, STORAGE_LEVELS)
+        if levels["intermediateStorageLevel"] == "NONE":
+            raise ParameterError("intermediateStorageLevel cannot be NONE: keep no blocks by materializer='none'")
+        if self.isSet("intermediateStorageLevel") and self.getOrDefault("materializer") not in ("auto", "persist"):
             raise ParameterError("intermediateStorageLevel takes effect only with materializer 'persist' or 'auto'")
 
     def _refuse(self, names: tuple[str, ...], why: str) -> None:
@@ -144,7 +160,9 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             return tables.read(frame.sparkSession, address)
 
         return Materialiser(
-            self.getOrDefault("materializer"), self._optional("intermediateStorageLevel"), table if path else None
+            self.getOrDefault("materializer"),
+            self.getOrDefault("intermediateStorageLevel") if self.isSet("intermediateStorageLevel") else None,
+            table if path else None,
         )
 
     def write(self) -> ParamsWriter:

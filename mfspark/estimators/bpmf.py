@@ -12,16 +12,17 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
 from mfspark.model.model import FactorizationModel
 from mfspark.model.params import Settable, _param
 from mfspark.model.predictive_std import add_deviations
-from mfspark.training.als import initial_factors
 from mfspark.training.bpmf import Chain, Sampling, start
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
+from mfspark.training.starts import initial_factors
 
 
 class BPMFParams(Settable):
@@ -108,6 +109,12 @@ class BPMF(BlockEstimator, BPMFParams):
         The chain starts at N(0, initStd^2 / rank).
     seed : int, default 0
         The same seed and data give the same chain.
+    userCol, itemCol, ratingCol, predictionCol, coldStartStrategy, filterSeen, blockSize, precision
+        As in ``ALS``.
+    carrier, materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
+        As in ``ALS``.
+    numUserBlocks, numItemBlocks, verbose
+        As in ``ALS``.
 
     Raises
     ------
@@ -124,14 +131,43 @@ class BPMF(BlockEstimator, BPMFParams):
     >>> model = BPMF(rank=16, deviationCol="deviation", clip=True).fit(ratings)
     """
 
+    _fixed = {"center": True}
+
     burnIn = _param("burnIn", "sweeps at the start that are forgotten, >= 0", TypeConverters.toInt)
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__()
-        self._set_fit_defaults()
-        self._set_bpmf_defaults()
-        self._setDefault(maxIter=60, burnIn=20, initStd=0.3, center=True)
-        self.setParams(**params)
+    @keywords
+    def __init__(
+        self,
+        *,
+        rank: int = 10,
+        maxIter: int = 60,
+        burnIn: int = 20,
+        numSamples: int = 20,
+        ratingPrecision: float = 2.0,
+        deviationCol: str = "",
+        clip: bool = False,
+        initStd: float = 0.3,
+        seed: int = 0,
+        userCol: str = "user",
+        itemCol: str = "item",
+        ratingCol: str = "rating",
+        weightCol: str | None = None,
+        validationIndicatorCol: str | None = None,
+        predictionCol: str = "prediction",
+        coldStartStrategy: str = "nan",
+        filterSeen: bool = False,
+        blockSize: int = 4096,
+        numUserBlocks: int | None = None,
+        numItemBlocks: int | None = None,
+        precision: str = "float32",
+        carrier: str = "auto",
+        materializer: str = "auto",
+        intermediateStorageLevel: str = "MEMORY_AND_DISK",
+        finalStorageLevel: str = "MEMORY_AND_DISK",
+        workPath: str | None = None,
+        checkpointInterval: int = 10,
+        verbose: bool | None = None,
+    ) -> None: ...
 
     def _check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
@@ -159,9 +195,9 @@ class BPMF(BlockEstimator, BPMFParams):
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Fitted, list[Iteration]]:
         value = self.getOrDefault
-        factors = initial_factors(found, settings, value("seed"), value("initStd"), signed=True)
+        factors = initial_factors(found, settings, self._seed(), value("initStd"), "normal")
         factors.intercept = found.mean
-        chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), value("seed"))
+        chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), self._seed())
         limits, carrier = self._limits(found), value("carrier")
         sampling = Sampling(blocks, layout, settings, chain, value("maxIter"), limits, carrier)
         state = start(factors, chain)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasSolver, HasStepSize
@@ -12,15 +10,16 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
+from mfspark.estimators.keywords import keywords
 from mfspark.estimators.losses import LossEstimator
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
 from mfspark.model.factorization import Fitted
 from mfspark.model.params import _param
-from mfspark.training.als import initial_factors
 from mfspark.training.gradient_descent import Descent, Pass, Steps, row_weights, start
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
+from mfspark.training.starts import initial_factors
 
 
 class GradientDescent(LossEstimator, HasSolver, HasStepSize):
@@ -81,10 +80,14 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         "normal"; "positive", its absolute value; "auto": positive where squared errors of uncentred ratings are fitted.
     tol : float, default 0
         Stop when the loss falls by less than this share in a step; 0 never stops early.
-    weightCol, validationIndicatorCol, clip
+    weightCol, validationIndicatorCol, clip, numUserBlocks, verbose
         As in ``ALS``.
     seed : int, default 0
         The same seed, data and number of blocks give the same factors.
+    userCol, itemCol, ratingCol, predictionCol, coldStartStrategy, filterSeen, blockSize, precision
+        As in ``ALS``.
+    carrier, materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
+        As in ``ALS``.
 
     Raises
     ------
@@ -111,14 +114,54 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         "miniBatchFraction", "share of the ratings a step looks at, in (0, 1]", TypeConverters.toFloat
     )
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__()
-        self._set_fit_defaults()
-        self._setDefault(
-            maxIter=100, loss="squared", solver="adam", stepSize=0.05, stepSchedule="constant", decay=0.01,
-            stepInterval=10, momentum=0.9, miniBatchFraction=1.0, initStd=0.1, initMode="auto",
-        )  # fmt: skip
-        self.setParams(**params)
+    @keywords
+    def __init__(
+        self,
+        *,
+        rank: int = 10,
+        maxIter: int = 100,
+        regParam: float = 0.1,
+        regParamUser: float | None = None,
+        regParamItem: float | None = None,
+        regExponent: float = 1.0,
+        loss: str = "squared",
+        nonnegative: bool = False,
+        userBias: bool = False,
+        itemBias: bool = False,
+        center: bool = False,
+        clip: bool = False,
+        solver: str = "adam",
+        stepSize: float = 0.05,
+        stepSchedule: str = "constant",
+        decay: float = 0.01,
+        stepInterval: int = 10,
+        momentum: float = 0.9,
+        squareDecay: float | None = None,
+        clipNorm: float | None = None,
+        miniBatchFraction: float = 1.0,
+        tol: float = 0.0,
+        initMode: str = "auto",
+        initStd: float = 0.1,
+        seed: int = 0,
+        userCol: str = "user",
+        itemCol: str = "item",
+        ratingCol: str = "rating",
+        weightCol: str | None = None,
+        validationIndicatorCol: str | None = None,
+        predictionCol: str = "prediction",
+        coldStartStrategy: str = "nan",
+        filterSeen: bool = False,
+        blockSize: int = 4096,
+        numUserBlocks: int | None = None,
+        precision: str = "float32",
+        carrier: str = "auto",
+        materializer: str = "auto",
+        intermediateStorageLevel: str = "MEMORY_AND_DISK",
+        finalStorageLevel: str = "MEMORY_AND_DISK",
+        workPath: str | None = None,
+        checkpointInterval: int = 10,
+        verbose: bool | None = None,
+    ) -> None: ...
 
     def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
@@ -177,7 +220,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
             every=value("stepInterval"),
             clip_norm=self._optional("clipNorm"),
             share=value("miniBatchFraction"),
-            seed=value("seed"),
+            seed=self._seed(),
             intercept=value("center"),
             hyper=Hyper(value("momentum"), self._optional("squareDecay")),
         )
@@ -187,7 +230,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
     ) -> tuple[Fitted, list[Iteration]]:
         value, loss, limits = self.getOrDefault, self._chosen_loss(), self._limits(found)
         self._check_ratings(found)
-        drawn = (value("seed"), value("initStd"), self._signed_start(loss.name))
+        drawn = (self._seed(), value("initStd"), "normal" if self._signed_start() else "positive")
         factors = initial_factors(found, settings, *drawn)
         factors.intercept = loss.link(found.mean) if value("center") else 0.0
         weights = row_weights(blocks, layout, found)

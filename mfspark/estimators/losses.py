@@ -31,6 +31,13 @@ class LossEstimator(BlockEstimator):
         if name in ("logistic", "poisson") and nonnegative:
             raise ParameterError(f"nonnegative is for the losses squared and poisson_identity, not {name!r}")
 
+    def _signed_start(self) -> bool:
+        """Return whether the start may be negative; with initMode 'auto' unless uncentred ratings are fitted."""
+        if self.getOrDefault("nonnegative"):
+            return False
+        mode, loss = self.getOrDefault("initMode"), self.getOrDefault("loss")
+        return mode == "normal" or (mode == "auto" and (self.getOrDefault("center") or loss != "squared"))
+
     def _chosen_loss(self) -> Loss:
         """Return the loss."""
         return LOSSES[self.getOrDefault("loss")]

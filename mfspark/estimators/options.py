@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 SUPPORT: dict[str, tuple[str, ...]] = {
     "loss": ("SGD", "GradientDescent"),
     "solver": ("ALS", "GradientDescent"),
@@ -36,6 +38,24 @@ SUPPORT: dict[str, tuple[str, ...]] = {
     "loop": ("ALS",),
 }
 """The estimators in which an option can be chosen; options that are not here can be chosen in all of them."""
+
+OFF: dict[str, Any] = {
+    "nonnegative": False,
+    "regParam": 0.0,
+    "regParamUser": None,
+    "regParamItem": None,
+    "regExponent": 1.0,
+    "userBias": False,
+    "itemBias": False,
+    "center": False,
+    "weightCol": None,
+    "tol": 0.0,
+    "initMode": "normal",
+    "initStd": 1.0,
+    "precision": "float32",
+    "numItemBlocks": None,
+}
+"""What the shared options stand at in an estimator in which they cannot be chosen."""
 
 
 def supports(kind: type, name: str) -> bool:

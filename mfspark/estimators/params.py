@@ -19,6 +19,8 @@ from mfspark.errors import ParameterError
 from mfspark.estimators.options import SUPPORT, supporters, supports
 from mfspark.model.params import ModelParams, _param, cold_start
 
+LEAST = {"rank": 1, "maxIter": 0, "blockSize": 1, "numUserBlocks": 1, "numItemBlocks": 1}
+
 
 class FactorizationParams(
     ModelParams,
@@ -46,12 +48,7 @@ class FactorizationParams(
     center = _param("center", "whether the mean rating is subtracted and added back", TypeConverters.toBoolean)
     clip = _param("clip", "whether predictions are clipped to the range of the ratings", TypeConverters.toBoolean)
     initStd = _param("initStd", "the start is N(0, initStd^2 / rank)", TypeConverters.toFloat)
-    initMode = _param(
-        "initMode",
-        "'normal' as MLlib; 'positive' starts from absolute values: explicit ratings then fit more slowly and often "
-        "generalise better; 'auto' chooses by the loss (SGD, GradientDescent)",
-        TypeConverters.toString,
-    )
+    initMode = _param("initMode", "how the start is drawn, see the class's documentation", TypeConverters.toString)
     nonnegative = _param("nonnegative", "whether the factors are >= 0", TypeConverters.toBoolean)
     numUserBlocks = _param("numUserBlocks", "blocks of users, default by size and cores", TypeConverters.toInt)
     numItemBlocks = _param("numItemBlocks", "blocks of items, default by size and cores", TypeConverters.toInt)
@@ -66,18 +63,10 @@ class FactorizationParams(
     workPath = _param("workPath", "folder for intermediate tables (materializer 'delta')", TypeConverters.toString)
     verbose = _param("verbose", "progress on stderr: default only on a terminal", TypeConverters.toBoolean)
 
-    _init_modes: tuple[str, ...] = ("normal", "positive")
+    _init_modes: tuple[str, ...] = ("normal",)
 
     def _hint(self, name: str) -> str:
         return f" ({supporters(name)} has it)" if name in SUPPORT else ""
-
-    def _set_fit_defaults(self) -> None:
-        self._set_model_defaults()
-        self._setDefault(
-            ratingCol="rating", rank=10, maxIter=10, regParam=0.1, regExponent=1.0, tol=0.0, seed=0, userBias=False,
-            itemBias=False, center=False, clip=False, initStd=1.0, initMode="normal", nonnegative=False,
-            precision="float32", carrier="auto", materializer="auto", checkpointInterval=10,
-        )  # fmt: skip
 
     def _optional(self, name: str) -> Any:
         """Return a parameter's value, or None where it has neither a value nor a default."""
@@ -87,7 +76,7 @@ class FactorizationParams(
     def _check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
         self._check_support()
-        for name, least in (("rank", 1), ("maxIter", 0), ("blockSize", 1), ("numUserBlocks", 1), ("numItemBlocks", 1)):
+        for name, least in LEAST.items():
             value = self._optional(name)
             if value is not None and value < least:
                 raise ParameterError(f"{name} must be at least {least}, not {value}")
@@ -100,13 +89,13 @@ class FactorizationParams(
         self._check_choice("precision", ("float32", "float64"))
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):
             raise ParameterError("nonnegative cannot be combined with userBias, itemBias or center: choose one")
-        if self.getOrDefault("nonnegative") and self.isSet("initMode") and self.getOrDefault("initMode") == "normal":
-            raise ParameterError("initMode 'normal' cannot be combined with nonnegative: 'positive' starts >= 0")
-        if self.isSet("checkpointInterval") and self.getOrDefault("checkpointInterval") != -1:
-            raise ParameterError(
-                f"checkpointInterval takes no effect in {type(self).__name__}: no lineage grows from iteration to "
-                "iteration; leave it out or set it to -1"
-            )
+        if self.getOrDefault("nonnegative") and self.isSet("initMode"):
+            mode = self.getOrDefault("initMode")
+            if mode not in ("auto", "positive"):
+                raise ParameterError(f"initMode {mode!r} cannot be combined with nonnegative: 'positive' starts >= 0")
+        interval = self.getOrDefault("checkpointInterval")
+        if interval < 1 and interval != -1:
+            raise ParameterError(f"checkpointInterval must be at least 1, or -1 for never, not {interval}")
 
     def _check_support(self) -> None:
         """Raise ParameterError where an option that the estimator does not have is set to more than its default."""
@@ -121,12 +110,9 @@ class FactorizationParams(
                     f"{supporters(parameter.name)}"
                 )
 
-    def _signed_start(self, loss: str = "squared") -> bool:
-        """Return whether the start may be negative; with initMode 'auto' unless uncentred ratings are fitted."""
-        if self.getOrDefault("nonnegative"):
-            return False
-        mode = self.getOrDefault("initMode")
-        return mode == "normal" or (mode == "auto" and (self.getOrDefault("center") or loss != "squared"))
+    def _seed(self) -> int:
+        """Return the seed as the generators take it; negative ones, which MLlib takes, count from the top."""
+        return self.getOrDefault("seed") % 2**62
 
     def _check_choice(self, name: str, allowed: Any) -> None:
         """Raise ParameterError unless a parameter's value is one of those allowed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pyspark.ml.param import TypeConverters
@@ -13,6 +12,7 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
+from mfspark.estimators.keywords import keywords
 from mfspark.estimators.losses import LossEstimator
 from mfspark.kernels.csr import balanced_bounds
 from mfspark.kernels.objective import Settings
@@ -88,6 +88,10 @@ class SGD(LossEstimator, HasStepSize):
         Whether the first task writes a line an epoch on its stderr, which in local mode is the terminal.
     seed : int, default 0
         The same seed, data, blocks and slots give the same factors, bit for bit on one machine.
+    userCol, itemCol, ratingCol, predictionCol, coldStartStrategy, filterSeen, blockSize
+        As in ``ALS``.
+    carrier, materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
+        As in ``ALS``.
 
     Raises
     ------
@@ -114,14 +118,50 @@ class SGD(LossEstimator, HasStepSize):
     implicitPrefs = _param("implicitPrefs", "whether ratings are implicit feedback", TypeConverters.toBoolean)
     numNegatives = _param("numNegatives", "unrated items drawn per rating and epoch (implicit)", TypeConverters.toInt)
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__()
-        self._set_fit_defaults()
-        self._setDefault(
-            maxIter=20, loss="squared", stepSize=0.1, stepSchedule="adagrad", decay=0.1, implicitPrefs=False,
-            numNegatives=4, initMode="auto",
-        )  # fmt: skip
-        self.setParams(**params)
+    @keywords
+    def __init__(
+        self,
+        *,
+        rank: int = 10,
+        maxIter: int = 20,
+        regParam: float = 0.1,
+        regParamUser: float | None = None,
+        regParamItem: float | None = None,
+        regExponent: float = 1.0,
+        implicitPrefs: bool = False,
+        loss: str = "squared",
+        nonnegative: bool = False,
+        numNegatives: int = 4,
+        userBias: bool = False,
+        itemBias: bool = False,
+        center: bool = False,
+        clip: bool = False,
+        stepSize: float = 0.1,
+        stepSchedule: str = "adagrad",
+        decay: float = 0.1,
+        tol: float = 0.0,
+        initMode: str = "auto",
+        initStd: float = 1.0,
+        seed: int = 0,
+        userCol: str = "user",
+        itemCol: str = "item",
+        ratingCol: str = "rating",
+        weightCol: str | None = None,
+        validationIndicatorCol: str | None = None,
+        predictionCol: str = "prediction",
+        coldStartStrategy: str = "nan",
+        filterSeen: bool = False,
+        blockSize: int = 4096,
+        numUserBlocks: int | None = None,
+        numItemBlocks: int | None = None,
+        carrier: str = "auto",
+        materializer: str = "auto",
+        intermediateStorageLevel: str = "MEMORY_AND_DISK",
+        finalStorageLevel: str = "MEMORY_AND_DISK",
+        workPath: str | None = None,
+        checkpointInterval: int = 10,
+        verbose: bool | None = None,
+    ) -> None: ...
 
     def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
@@ -184,8 +224,8 @@ class SGD(LossEstimator, HasStepSize):
             implicit=value("implicitPrefs"),
             negatives=negatives,
             std=value("initStd"),
-            signed=self._signed_start(loss.name),
-            seed=value("seed"),
+            signed=self._signed_start(),
+            seed=self._seed(),
             limits=self._limits(found),
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
@@ -12,6 +10,7 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
@@ -61,6 +60,10 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         Boolean column: rows that are not trained on, but whose RMSE is in the history.
     seed : int, default 0
         The same seed, data and number of blocks give the same factors.
+    userCol, itemCol, ratingCol, predictionCol, coldStartStrategy, filterSeen, blockSize, numUserBlocks, verbose
+        As in ``ALS``.
+    carrier, materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
+        As in ``ALS``.
 
     Raises
     ------
@@ -82,15 +85,42 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     regParamBias = _param("regParamBias", "lambda_B, of the biases", TypeConverters.toFloat)
 
     _sides = (Side.USER,)
+    _fixed = {"userBias": True, "itemBias": True, "center": True}
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__()
-        self._set_fit_defaults()
-        self._setDefault(
-            maxIter=20, regParam=0.02, regParamImplicit=0.002, regParamBias=0.01, stepSize=0.007, stepDecay=0.03,
-            initStd=0.1, userBias=True, itemBias=True, center=True,
-        )  # fmt: skip
-        self.setParams(**params)
+    @keywords
+    def __init__(
+        self,
+        *,
+        rank: int = 10,
+        maxIter: int = 20,
+        regParam: float = 0.02,
+        regParamUser: float | None = None,
+        regParamItem: float | None = None,
+        regParamImplicit: float = 0.002,
+        regParamBias: float = 0.01,
+        clip: bool = False,
+        stepSize: float = 0.007,
+        stepDecay: float = 0.03,
+        tol: float = 0.0,
+        initStd: float = 0.1,
+        seed: int = 0,
+        userCol: str = "user",
+        itemCol: str = "item",
+        ratingCol: str = "rating",
+        validationIndicatorCol: str | None = None,
+        predictionCol: str = "prediction",
+        coldStartStrategy: str = "nan",
+        filterSeen: bool = False,
+        blockSize: int = 4096,
+        numUserBlocks: int | None = None,
+        carrier: str = "auto",
+        materializer: str = "auto",
+        intermediateStorageLevel: str = "MEMORY_AND_DISK",
+        finalStorageLevel: str = "MEMORY_AND_DISK",
+        workPath: str | None = None,
+        checkpointInterval: int = 10,
+        verbose: bool | None = None,
+    ) -> None: ...
 
     def _check(self) -> None:
         """Raise ParameterError for a value that cannot take effect."""
@@ -113,9 +143,9 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     ) -> tuple[Fitted, list[Iteration]]:
         value = self.getOrDefault
         sizes = (len(found.sides[0]), len(found.sides[1]))
-        state = start(sizes, settings.rank, found.mean, value("seed"), value("initStd"))
+        state = start(sizes, settings.rank, found.mean, self._seed(), value("initStd"))
         lambdas = (*settings.reg_param, value("regParamImplicit"), value("regParamBias"))
-        descent = Descent(value("stepSize"), value("stepDecay"), lambdas, value("seed"))
+        descent = Descent(value("stepSize"), value("stepDecay"), lambdas, self._seed())
         epochs = Epochs(blocks, layout, descent, value("maxIter"), self._limits(found), value("carrier"))
         history = run(epochs, state, self._stopping("lower stepSize"), self._hooks())
         point = epochs.finish(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pyspark.ml.param import TypeConverters
@@ -13,6 +12,7 @@ from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Fitted
@@ -55,6 +55,12 @@ class TruncatedSVD(BlockEstimator):
         Clip predictions to the range of the ratings.
     validationIndicatorCol : str, optional
         Boolean column: rows that are left out (missing, hence imputed); their RMSE is in the last line of the history.
+    userCol, itemCol, ratingCol, predictionCol, coldStartStrategy, filterSeen, blockSize, precision
+        As in ``ALS``.
+    numUserBlocks, verbose
+        As in ``ALS``.
+    carrier, materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
+        As in ``ALS``.
 
     Raises
     ------
@@ -80,11 +86,35 @@ class TruncatedSVD(BlockEstimator):
 
     _sides = (Side.USER,)
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__()
-        self._set_fit_defaults()
-        self._setDefault(imputation="zero", oversampling=10, tol=1e-8)
-        self.setParams(**params)
+    @keywords
+    def __init__(
+        self,
+        *,
+        rank: int = 10,
+        maxIter: int = 10,
+        imputation: str = "zero",
+        oversampling: int = 10,
+        clip: bool = False,
+        tol: float = 1e-08,
+        seed: int = 0,
+        userCol: str = "user",
+        itemCol: str = "item",
+        ratingCol: str = "rating",
+        validationIndicatorCol: str | None = None,
+        predictionCol: str = "prediction",
+        coldStartStrategy: str = "nan",
+        filterSeen: bool = False,
+        blockSize: int = 4096,
+        numUserBlocks: int | None = None,
+        precision: str = "float32",
+        carrier: str = "auto",
+        materializer: str = "auto",
+        intermediateStorageLevel: str = "MEMORY_AND_DISK",
+        finalStorageLevel: str = "MEMORY_AND_DISK",
+        workPath: str | None = None,
+        checkpointInterval: int = 10,
+        verbose: bool | None = None,
+    ) -> None: ...
 
     def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
@@ -110,7 +140,7 @@ class TruncatedSVD(BlockEstimator):
         behind = background(blocks, layout, found, value("imputation"))
         matrix = Matrix(blocks, layout, shape, behind, value("carrier"))
         width = settings.rank + value("oversampling")
-        result, history = factorize(matrix, settings.rank, width, value("seed"), self._stopping(), self._hooks())
+        result, history = factorize(matrix, settings.rank, width, self._seed(), self._stopping(), self._hooks())
         sides = [vectors * np.sqrt(result.s) for vectors in (result.U, result.V)]
         fitted = self._result(found, settings, sides)
         if found.held_out:

@@ -122,7 +122,7 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
             table = FactorTable.of(self.fitted, side)
             frame = table.frame(SparkSession.active(), self._kinds[side].simpleString()).select("id", "features")
             level = self.getOrDefault("finalStorageLevel") if self.isDefined("finalStorageLevel") else None
-            self._frames[side] = frame if level is None else frame.persist(storage_level(level))
+            self._frames[side] = frame if level in (None, "NONE") else frame.persist(storage_level(level))
         return self._frames[side]
 
     @property

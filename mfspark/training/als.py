@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, visit_blocks
-from mfspark.blocks.profile import Profile
 from mfspark.errors import TrainingError
 from mfspark.kernels.als.half_step import STATISTICS, solve_block
 from mfspark.kernels.csr import Block, Side
@@ -31,18 +30,6 @@ class Factors:
     sides: list[NDArray[Any]]
     intercept: float = 0.0
     ids: tuple[pa.Array, ...] = ()
-
-
-def initial_factors(profile: Profile, settings: Settings, seed: int, std: float, signed: bool) -> Factors:
-    """Draw the start: entries N(0, std^2 / rank), their absolute value unless ``signed``; the padding is 0."""
-    generator = np.random.default_rng(seed)
-    sides = []
-    for side in profile.sides:
-        array = np.zeros((len(side), settings.padded), settings.dtype)
-        drawn = generator.standard_normal((len(side), settings.rank), np.float32) * (std / np.sqrt(settings.rank))
-        array[:, : settings.rank] = drawn if signed else np.abs(drawn)
-        sides.append(array)
-    return Factors(sides, ids=tuple(side.ids for side in profile.sides))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
 from mfspark.errors import ParameterError
@@ -112,20 +113,39 @@ class Workspace:
         return kept
 
 
-def storage_level(name: str):  # type: ignore[no-untyped-def]
-    """Return pyspark's storage level of that name.
+STORAGE_LEVELS: dict[str, tuple[bool, bool, bool, bool, int]] = {
+    "NONE": (False, False, False, False, 1),
+    "DISK_ONLY": (True, False, False, False, 1),
+    "DISK_ONLY_2": (True, False, False, False, 2),
+    "DISK_ONLY_3": (True, False, False, False, 3),
+    "MEMORY_ONLY": (False, True, False, True, 1),
+    "MEMORY_ONLY_2": (False, True, False, True, 2),
+    "MEMORY_ONLY_SER": (False, True, False, False, 1),
+    "MEMORY_ONLY_SER_2": (False, True, False, False, 2),
+    "MEMORY_AND_DISK": (True, True, False, True, 1),
+    "MEMORY_AND_DISK_2": (True, True, False, True, 2),
+    "MEMORY_AND_DISK_SER": (True, True, False, False, 1),
+    "MEMORY_AND_DISK_SER_2": (True, True, False, False, 2),
+    "MEMORY_AND_DISK_DESER": (True, True, False, True, 1),  # pyspark's name of what the JVM calls MEMORY_AND_DISK
+    "OFF_HEAP": (True, True, True, False, 1),
+}
+"""Spark's storage levels by the names that MLlib takes, the JVM's: disk, memory, off heap, as objects, copies.
+
+pyspark's own MEMORY_ONLY and MEMORY_AND_DISK are serialised, the JVM's are not.
+"""
+
+
+def storage_level(name: str) -> StorageLevel:
+    """Return the storage level of a name of STORAGE_LEVELS.
 
     Raises
     ------
     ParameterError
         There is none of that name.
     """
-    from pyspark import StorageLevel
-
-    known = [key for key in vars(StorageLevel) if key.isupper() and key != "NONE"]
-    if name not in known:
-        raise ParameterError(f"a storage level must be one of {', '.join(known)}, not {name!r}")
-    return getattr(StorageLevel, name)
+    if name not in STORAGE_LEVELS:
+        raise ParameterError(f"a storage level must be one of {', '.join(STORAGE_LEVELS)}, not {name!r}")
+    return StorageLevel(*STORAGE_LEVELS[name])
 
 
 def _quietly(action: Callable[[], object]) -> None:

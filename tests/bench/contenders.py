@@ -59,6 +59,8 @@ def data(size, folder):
 def als(module, implicit, rank, iterations, **more):
     """Return an ALS of MLlib or mfspark with the bench's settings."""
     options = dict(implicitPrefs=True, alpha=ALPHA) if implicit else {}
+    if hasattr(module.ALS, "initMode"):
+        options["initMode"] = "mllib"
     return module.ALS(rank=rank, maxIter=iterations, regParam=REG, seed=1, **options, **more)
 
 

@@ -27,17 +27,18 @@ def _points(estimator, size, folder):
     return dict(points=[[before + at, row.validationRMSE] for at, row in zip(spent, history, strict=True)])
 
 
-def race_als(size, folder, rank, **more):
+def race_als(size, folder, rank, initMode="mllib", **more):
     """Ours, at MLlib's settings."""
     from mfspark import ALS
 
-    als = ALS(rank=rank, maxIter=10, regParam=REG, seed=1, validationIndicatorCol="validation", **more)
+    more |= dict(initMode=initMode, validationIndicatorCol="validation")
+    als = ALS(rank=rank, maxIter=10, regParam=REG, seed=1, **more)
     return _points(als, size, folder)
 
 
 def race_als_biased(size, folder, rank):
     """Ours, with biases and the mean."""
-    return race_als(size, folder, rank, userBias=True, itemBias=True, center=True)
+    return race_als(size, folder, rank, "normal", userBias=True, itemBias=True, center=True)
 
 
 def race_sgd(size, folder, rank):

@@ -52,6 +52,7 @@ VALUES = {
     "clip": True,
 }
 OTHER_VALUES = {
+    ("ALS", "initMode"): "normal",  # on these ratings "auto" is positive
     ("GradientDescent", "solver"): "momentum",
     ("SGD", "stepSchedule"): "exponential",
     ("GradientDescent", "stepSchedule"): "exponential",
@@ -209,6 +210,8 @@ NOT_TOGETHER = [
     ],
     *[(name, {"loss": "poisson_identity"}, ("nonnegative=True",)) for name in ("SGD", "GradientDescent")],
     *[(name, {"initMode": "normal", "nonnegative": True}, ("positive",)) for name in SUPPORT["initMode"]],
+    *[("ALS", {"initMode": mode, "nonnegative": True}, ("positive",)) for mode in ("mllib", "power")],
+    ("ALS", {"initMode": "power", **IMPLICIT}, ("implicitPrefs=False",)),
     *[(name, {"initMode": "uniform"}, ("normal, positive",)) for name in SUPPORT["initMode"]],
     *[
         (name, {"numItemBlocks": 2}, ("ALS, SGD or BPMF",))

@@ -89,7 +89,7 @@ def test_objective_and_rmse_of_mllib_on_ml_100k(spark, shared_data):
     base, test = (frame.drop("t").repartition(2).cache() for frame in frames)
     options = dict(rank=10, maxIter=15, regParam=0.1, seed=7, coldStartStrategy="drop")
     evaluator = RegressionEvaluator(labelCol="rating")
-    ref, comp = MLlibALS(**options).fit(base), ALS(**options).fit(base)
+    ref, comp = MLlibALS(**options).fit(base), ALS(initMode="mllib", **options).fit(base)
     ref_loss, comp_loss = objective(base, ref, 0.1), objective(base, comp, 0.1)
     assert comp_loss == pytest.approx(ref_loss, rel=0.005)
     assert comp.history.orderBy("iteration").collect()[-1].loss == pytest.approx(comp_loss, rel=1e-4)

@@ -40,7 +40,7 @@ BAD_PARAMETERS = [
     (dict(numNegatives=0, implicitPrefs=True), "numNegatives must be at least 1"),
     (dict(clip=True, implicitPrefs=True), "clip takes effect only with implicitPrefs=False"),
     (dict(precision="float64"), "cannot use precision='float64'"),
-    (dict(checkpointInterval=5), "checkpointInterval takes no effect in SGD"),
+    (dict(checkpointInterval=0), "checkpointInterval must be at least 1, or -1 for never, not 0"),
     (dict(numUserBlocks=2, numItemBlocks=3), r"numItemBlocks must be numUserBlocks \(2\)"),
     (dict(loss="poisson_identity"), "needs nonnegative=True"),
     (dict(loss="logistic", nonnegative=True), "nonnegative is for the losses squared"),

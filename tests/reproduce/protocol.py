@@ -23,7 +23,7 @@ from mfspark.kernels.csr import Block, counting_order
 from mfspark.kernels.objective import Settings, fix
 from mfspark.kernels.topk import pair_scores
 from mfspark.model.factorization import Fitted
-from mfspark.training.als import initial_factors
+from mfspark.training.starts import initial_factors
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"user": pa.int32(), "item": pa.int32(), "rating": pa.float32()}
@@ -142,7 +142,7 @@ def local_als(
 ) -> list[float]:
     """Run the estimator's ALS on the kernels alone; return the held-out RMSE after each sweep."""
     profile: Any = SimpleNamespace(sides=data.ids)
-    sides = initial_factors(profile, settings, seed, std, center).sides
+    sides = initial_factors(profile, settings, seed, std, "normal" if center else "positive").sides
     mean = float(data.train.rating.mean(dtype=np.float64)) if center else 0.0
     errors = []
     for _ in range(sweeps):
