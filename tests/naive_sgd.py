@@ -68,3 +68,25 @@ def sgd_pass(
                 if G is not None:
                     G[row, 2] += g**2
     return total
+
+
+def expected_gradient(x, b, u, rated, F, b_i, mean, lam, nu, n_negatives, epochs, seed):
+    """Mean over drawn epochs of a user's gradient (factors, bias), everything held at the epoch's start.
+
+    `rated` are (item, rating, weight); a negative is drawn among the unrated ones with weight 1, for each rating.
+    `lam` times (sum of weights, drawn ones among them) ** nu is the L2 weight of an epoch, given out evenly by visits.
+    """
+    rng, seen = np.random.default_rng([seed, u]), {item for item, _, _ in rated}
+    others = [item for item in range(len(F)) if item not in seen]
+    weight = sum(w for _, _, w in rated) + n_negatives * len(rated)
+    per_visit = lam * weight**nu / (len(rated) * (1 + n_negatives))
+    total, bias = np.zeros(F.shape[1]), 0.0
+    for _ in range(epochs):
+        met = [(item, float(r > 0), w) for item, r, w in rated]
+        if others:
+            met += [(item, 0.0, 1.0) for item in rng.choice(others, n_negatives * len(rated))]
+        for item, p, w in met:
+            d = w * (mean + b + b_i[item] + x @ F[item] - p)
+            total += d * F[item] + per_visit * x
+            bias += d + per_visit * b
+    return total / epochs, bias / epochs

@@ -151,8 +151,11 @@ class Objective:
             return REFUSALS[self.folds]
         if self.loss != "squared":
             return f"fold-in solves the equations of the squared loss, not of {self.loss!r}: fit again"
-        if self.negatives and side in Side:
-            return "a model of drawn negatives cannot be folded into: fit again, or use ALS(implicitPrefs=True)"
+        if self.negatives and side == Side.ITEM:
+            return (
+                "items cannot be folded into a model of drawn negatives, which does not keep how many each user drew: "
+                "fit again, or use ALS(implicitPrefs=True)"
+            )
         return None
 
     def swapped(self) -> Self:

@@ -1,4 +1,4 @@
-"""Factors of new ids: one half step of ALS against the fixed side of a fitted model."""
+"""Factors of new ids: the minimum of the model's own objective, the other side being that of the model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from pyspark.sql import types as T
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
+from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.blocks.profile import Profile, SideProfile, profile
 from mfspark.errors import DataError, ParameterError
-from mfspark.kernels.csr import Side
+from mfspark.kernels.csr import Block, Side
+from mfspark.kernels.objective import Settings, fix
+from mfspark.kernels.sgd.expected import solve_expected
 from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization
 from mfspark.model.ids import IdColumns
 from mfspark.session import default_parallelism
-from mfspark.training.als import Factors, HalfSteps
+from mfspark.training.als import Factors, HalfSteps, unsolvable
 
 
 def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFrame, columns: Columns) -> DataFrame:
@@ -47,8 +50,11 @@ def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFram
     frame, release = block_frames.build(ratings, asked, layout)
     arrays = [fitted.sides[0], fitted.sides[1]]
     arrays[side] = np.zeros((len(sides[side]), fitted.settings.padded), fitted.settings.dtype)
-    factors = Factors(arrays, fitted.intercept)
-    HalfSteps(frame, layout, _exact(fitted)).solve(factors, side)
+    factors = Factors(arrays, fitted.intercept, (sides[0].ids, sides[1].ids))
+    if fitted.settings.negatives:
+        _solve_expected(frame, layout, factors, fitted.settings)
+    else:
+        HalfSteps(frame, layout, _exact(fitted)).solve(factors, side)
     release()
     solved = FactorTable(new, factors.sides[side], fitted.rank, fitted.settings.bias[side])
     return solved.frame(spark, ids.kinds[side].simpleString())
@@ -77,6 +83,21 @@ def _narrow(new: pa.Array, kept: pa.DataType, ids: IdColumns, side: Side) -> pa.
         kind = ids.kinds[side].simpleString()
         raise DataError(f"column {ids.names[side]!r} has {beyond} ids beyond the model's type {kind}: fit with longs")
     return narrow
+
+
+def _solve_expected(frame: DataFrame, layout: block_frames.Layout, factors: Factors, settings: Settings) -> None:
+    """Solve the users of a model of drawn negatives, whose objective is another one than a half step's."""
+    fixed = fix(factors.sides[Side.ITEM], settings, factors.intercept)
+
+    def solve(block: Block, _number: int, _rows: slice, fixed: Any) -> tuple[bytes, int]:
+        X, unsolved = solve_expected(block, fixed, settings)
+        return X.tobytes(), unsolved
+
+    solved = visit_blocks(frame, layout, Side.USER, fixed, solve, {"solved": "binary", "unsolved": "long"})
+    for row in solved:
+        if row["unsolved"] >= 0:
+            raise unsolvable(factors, Side.USER, int(layout.bounds[Side.USER][row["block"]] + row["unsolved"]))
+    factors.sides[Side.USER] = joined(solved, "solved", factors.sides[Side.USER])
 
 
 def _exact(fitted: Factorization) -> Any:

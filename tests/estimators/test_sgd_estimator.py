@@ -6,6 +6,7 @@ from contract import ModelContract, checkerboard
 from pyspark.sql import functions as F
 
 from mfspark import SGD, DataError, ParameterError, TrainingError
+from mfspark.kernels.csr import Side
 
 
 class TestAdaGrad(ModelContract):
@@ -114,3 +115,27 @@ def test_divergence_is_a_training_error(spark):
     frame = checkerboard(spark).withColumn("rating", F.col("rating") * 1e30)
     with pytest.raises(TrainingError, match="diverges even with step"):
         SGD(rank=2, stepSchedule="constant").fit(frame)
+
+
+@pytest.fixture(scope="module")
+def liked(spark):
+    """What 60 users of two tastes like of 30 items, about half of those of their taste."""
+    rng = np.random.default_rng(2)
+    pairs = [(u, i) for u in range(60) for i in range(30) if u % 2 == i % 2 and rng.random() < 0.5]
+    return spark.createDataFrame([(u, i, 1.0) for u, i in pairs], "user int, item int, rating float")
+
+
+@pytest.mark.parametrize("options", [{}, {"userBias": True, "itemBias": True, "center": True}], ids=["plain", "biased"])
+def test_folding_a_user_into_implicit_sgd_solves_its_own_objective(liked, options):
+    sgd = SGD(
+        rank=2, maxIter=150, implicitPrefs=True, regParam=0.02, stepSize=0.1, stepSchedule="inverse", decay=0.2,
+        initStd=0.5, seed=1, **options,
+    )  # fmt: skip
+    model = sgd.fit(liked)
+    folded = model.foldInUsers(liked).toPandas().sort_values("id")
+    ref, comp = model.fitted.features(Side.USER), np.stack(folded["features"].to_numpy())
+    assert np.linalg.norm(comp - ref) < 0.05 * np.linalg.norm(ref)
+    if options:
+        np.testing.assert_allclose(folded["bias"], model.fitted.bias(Side.USER), atol=0.05)
+    with pytest.raises(ParameterError, match="items cannot be folded into a model of drawn negatives"):
+        model.foldInItems(liked)
