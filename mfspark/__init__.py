@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mfspark.estimators.sgd import SGD
     from mfspark.estimators.svdpp import SVDPlusPlus
     from mfspark.estimators.truncated_svd import TruncatedSVD
+    from mfspark.model.load import load_model
     from mfspark.model.model import FactorizationModel
     from mfspark.model.model import FactorizationModel as ALSModel
     from mfspark.session import spark_session
@@ -43,6 +44,7 @@ __all__ = [
     "StoreError",
     "TrainingError",
     "TruncatedSVD",
+    "load_model",
     "spark_session",
 ]
 
@@ -53,6 +55,7 @@ _MODULES = {
     "estimators.sgd": ("SGD",),
     "estimators.svdpp": ("SVDPlusPlus",),
     "estimators.truncated_svd": ("TruncatedSVD",),
+    "model.load": ("load_model",),
     "model.model": ("FactorizationModel", "ALSModel"),
     "session": ("spark_session",),
 }

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.blocks.columns import Columns, id_type
-from mfspark.errors import ParameterError
+from mfspark.errors import ParameterError, StoreError
 from mfspark.kernels.csr import Side
 from mfspark.model import tables as tabular
 from mfspark.model.factor_table import FactorTable
@@ -135,17 +135,37 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
         return self._tables()
 
     def parameters(self) -> dict[str, Any]:
-        """Return the model's parameters and constants, all JSON-able."""
-        return tabular.parameters(self.fitted, self._kinds)
+        """Return the model's class, its parameters and constants, all JSON-able."""
+        given = {parameter.name: value for parameter, value in self._paramMap.items()}
+        return {"class": type(self).__name__, "params": given} | tabular.parameters(self.fitted, self._kinds)
 
     @classmethod
     def fromTables(cls, tables: dict[str, DataFrame], parameters: dict[str, Any]) -> FactorizationModel:
-        """Return the model whose ``tables()`` and ``parameters()`` these are."""
+        """Return the model whose ``tables()`` and ``parameters()`` these are, of the class that it had.
+
+        Raises
+        ------
+        StoreError
+            It was of another class than this one, or its tables do not fit its rank.
+        """
         fitted, kinds = tabular.from_tables(tables, parameters)
-        model = cls(fitted)
+        model = cls._named(parameters.get("class", cls.__name__))(fitted)
+        model._set(**{name: value for name, value in parameters.get("params", {}).items() if model.hasParam(name)})
         model._kinds = kinds
         model._history = tabular.history_lines(tables["history"])
         return model
+
+    @classmethod
+    def _named(cls, name: str) -> type[FactorizationModel]:
+        """Return this class or the one below it that has a name."""
+        kinds, known = [cls], dict[str, type[FactorizationModel]]()
+        while kinds:
+            kind = kinds.pop()
+            known[kind.__name__] = kind
+            kinds.extend(kind.__subclasses__())
+        if name not in known:
+            raise StoreError(f"this is a stored {name}, not a {cls.__name__}: load it as a {name}")
+        return known[name]
 
     def _tables(self) -> dict[str, DataFrame]:
         frames = tabular.to_tables(SparkSession.active(), self.fitted, self._kinds)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from mfspark.config import Config
 from mfspark.errors import DataError
 from mfspark.evaluation import RatingMetrics, bias_baseline, mean_baseline, ranking_metrics, rating_metrics
-from mfspark.pipeline.predicting import load_model
+from mfspark.pipeline.predicting import served_model
 from mfspark.pipeline.ratings import HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, Registry, tables
 
@@ -80,7 +80,7 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         )
     ratings = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
     train, holdout = ratings.where(f"NOT {HOLDOUT}"), ratings.where(HOLDOUT).select("user", "item", "rating")
-    model = load_model(spark, config, version)
+    model = served_model(spark, config, version)
     predicted = keep(_all_predictions(model, train, holdout, config))
     clip = rating_range(config, config.evaluate.clip)
     found = {name: rating_metrics(predicted, "rating", name, clip) for name in ("prediction", "mean_only", "bias_only")}

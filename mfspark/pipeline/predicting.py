@@ -58,7 +58,7 @@ def predict(spark: SparkSession, config: Config, run_id: str) -> PredictReport:
 
 def _predict(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> PredictReport:
     version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
-    model = load_model(spark, config, version)
+    model = served_model(spark, config, version)
     if config.predict.mode == "top_n":
         name, rows = "recommendations", _top_n(model, config.predict.n, _seen(spark, config, version, keep))
     else:
@@ -70,11 +70,19 @@ def _predict(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> Pr
     return PredictReport(run_id, version.version, count, (address,))
 
 
-def load_model(spark: SparkSession, config: Config, version: ModelVersion) -> Any:
-    """Return a published model, ready to predict."""
-    found = Registry(spark, config.store.location).load(version)
-    model_tables = {name: table for name, table in found.items() if name != "parameters"}
-    return mfspark.FactorizationModel.fromTables(model_tables, version.parameters["model"])
+# The columns of the jobs' own tables, and what the jobs do themselves: unknown ids are counted, seen pairs are given.
+_AS_SERVED = {
+    "userCol": "user",
+    "itemCol": "item",
+    "predictionCol": "prediction",
+    "coldStartStrategy": "nan",
+    "filterSeen": False,
+}
+
+
+def served_model(spark: SparkSession, config: Config, version: ModelVersion) -> Any:
+    """Return a published model that reads and writes the jobs' columns, whatever its own are called."""
+    return mfspark.load_model(Registry(spark, config.store.location), version).setParams(**_AS_SERVED)
 
 
 def _seen(spark: SparkSession, config: Config, version: ModelVersion, keep: Keep) -> DataFrame | None:

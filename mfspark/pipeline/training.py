@@ -85,8 +85,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         marks.append(time.perf_counter())
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
-    parameters = {"model": model.parameters(), "training": record}
-    published = registry.publish(run_id, model.tables(), parameters, history[-1] if history else {})
+    published = registry.publish(run_id, model, history[-1] if history else {}, record)
     stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
     names = tuple(registry.location.table(name) for name in stored)
     sweeps = sum(row["seconds"] for row in history)

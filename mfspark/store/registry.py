@@ -22,7 +22,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -33,6 +33,16 @@ from mfspark.store.schemas import ATTEMPT_COLUMNS, MODEL_TABLES, MODELS, ModelTa
 from mfspark.store.tables import Location, literal
 
 _RUN_ID = re.compile(r"^[\w.:+@=-]{1,200}$")
+
+
+class Publishable(Protocol):
+    """A model as the store sees it: tables (MODEL_TABLES, but for ``parameters``) and numbers that JSON can hold."""
+
+    def tables(self) -> dict[str, DataFrame]:
+        """Return the tables by name."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return everything else."""
 
 
 class Registry:
@@ -48,8 +58,8 @@ class Registry:
     Examples
     --------
     >>> registry = Registry(spark, "/data/store")
-    >>> registry.publish("run-7", model.tables(), model.parameters())
-    >>> registry.read(registry.get(), "user_factors")
+    >>> published = registry.publish("run-7", model)
+    >>> registry.read(published, "user_factors")
     """
 
     def __init__(self, spark: SparkSession, location: str | Location):
@@ -121,6 +131,39 @@ class Registry:
         return found
 
     def publish(
+        self,
+        run_id: str,
+        model: Publishable,
+        metrics: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> ModelVersion:
+        """Publish a fitted model as the version of a run; ``mfspark.load_model`` brings it back.
+
+        Parameters
+        ----------
+        run_id : str
+            Letters, digits and ``_ . : + @ = -``, at most 200. A run id that was published before keeps its version.
+        model : Publishable
+            The model.
+        metrics : mapping, optional
+            What was measured on it: anything JSON can hold.
+        training : mapping, optional
+            What it was trained on: anything JSON can hold.
+
+        Returns
+        -------
+        ModelVersion
+            Its ``parameters`` are ``{"model": model.parameters()}``, and ``"training"`` where it was given.
+
+        Raises
+        ------
+        StoreError
+            As ``publish_tables``.
+        """
+        parameters = {"model": model.parameters()} | ({} if training is None else {"training": dict(training)})
+        return self.publish_tables(run_id, model.tables(), parameters, metrics)
+
+    def publish_tables(
         self,
         run_id: str,
         model_tables: Mapping[str, DataFrame],

@@ -35,8 +35,8 @@ def values_of(registry, model):
 def published(spark, tmp_path_factory):
     """A store with versions 1 and 2; tests that write take a store of their own."""
     registry = Registry(spark, str(tmp_path_factory.mktemp("store")))
-    registry.publish("run-1", model_tables(spark, 1), {"rank": 2}, {"rmse": 0.9})
-    registry.publish("run-2", model_tables(spark, 2, rank=3), {"rank": 3})
+    registry.publish_tables("run-1", model_tables(spark, 1), {"rank": 2}, {"rmse": 0.9})
+    registry.publish_tables("run-2", model_tables(spark, 2, rank=3), {"rank": 3})
     return registry
 
 
@@ -107,16 +107,16 @@ def lacking_column(spark):
 def test_a_model_that_does_not_fit_is_refused_before_a_row_is_written(spark, published, make, run_id, message):
     before = tables.read(spark, published.location.table("user_factors")).count()
     with pytest.raises(StoreError, match=message):
-        published.publish(run_id, make(spark), {})
+        published.publish_tables(run_id, make(spark), {})
     assert tables.read(spark, published.location.table("user_factors")).count() == before
     assert [model.version for model in published.list()] == [1, 2]
 
 
 def test_a_rerun_replaces_its_run_and_a_reader_of_the_old_attempt_is_told(spark, tmp_path):
     registry = Registry(spark, str(tmp_path))
-    first = registry.publish("run-1", model_tables(spark, 1), {"rank": 2})
-    registry.publish("run-2", model_tables(spark, 2), {"rank": 2})
-    second = registry.publish("run-1", model_tables(spark, 3), {"rank": 2, "seed": 3})
+    first = registry.publish_tables("run-1", model_tables(spark, 1), {"rank": 2})
+    registry.publish_tables("run-2", model_tables(spark, 2), {"rank": 2})
+    second = registry.publish_tables("run-1", model_tables(spark, 3), {"rank": 2, "seed": 3})
     assert (second.version, second.run_id) == (1, "run-1")
     assert second.attempt != first.attempt
     assert values_of(registry, registry.get(version=1)) == {3.0}
@@ -128,10 +128,10 @@ def test_a_rerun_replaces_its_run_and_a_reader_of_the_old_attempt_is_told(spark,
 
 def test_an_older_attempt_that_comes_last_is_void(spark, tmp_path, monkeypatch):
     registry = Registry(spark, str(tmp_path))
-    registry.publish("run-1", model_tables(spark, 1), {})
+    registry.publish_tables("run-1", model_tables(spark, 1), {})
     monkeypatch.setattr("mfspark.store.registry._new_attempt", lambda: "19990101T000000000000-slow")
     with pytest.raises(StoreError, match="published by a later attempt as version 1; this one is void"):
-        registry.publish("run-1", model_tables(spark, 2), {})
+        registry.publish_tables("run-1", model_tables(spark, 2), {})
     assert values_of(registry, registry.get()) == {1.0}
 
 
@@ -139,7 +139,7 @@ def test_publishers_at_once_get_a_number_each(spark, tmp_path):
     registry = Registry(spark, str(tmp_path))
     given = {run: model_tables(spark, run) for run in (1, 2, 3, 4)}
     with ThreadPoolExecutor(4) as pool:
-        jobs = {run: pool.submit(registry.publish, f"run-{run}", given[run], {"run": run}) for run in given}
+        jobs = {run: pool.submit(registry.publish_tables, f"run-{run}", given[run], {"run": run}) for run in given}
         comp_versions = {run: job.result().version for run, job in jobs.items()}
     assert sorted(comp_versions.values()) == [1, 2, 3, 4]
     for run, version in comp_versions.items():
@@ -149,7 +149,7 @@ def test_publishers_at_once_get_a_number_each(spark, tmp_path):
 def test_the_same_run_published_twice_at_once_leaves_one_whole_model(spark, tmp_path):
     registry = Registry(spark, str(tmp_path))
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(registry.publish, "run-1", model_tables(spark, value), {}) for value in (1, 2)]
+        jobs = [pool.submit(registry.publish_tables, "run-1", model_tables(spark, value), {}) for value in (1, 2)]
         errors = [job.exception() for job in jobs]
     assert sum(error is None for error in errors) >= 1
     assert all(error is None or "later attempt" in str(error) for error in errors)
@@ -164,7 +164,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("dies_after", ["user_factors", "parameters"])
 def test_a_killed_publication_is_invisible_and_its_rerun_succeeds(spark, tmp_path, monkeypatch, dies_after):
     registry = Registry(spark, str(tmp_path))
-    registry.publish("run-1", model_tables(spark, 1), {})
+    registry.publish_tables("run-1", model_tables(spark, 1), {})
     append = tables.append
 
     def append_then_die(df, address, *args, **kwargs):
@@ -174,13 +174,13 @@ def test_a_killed_publication_is_invisible_and_its_rerun_succeeds(spark, tmp_pat
 
     monkeypatch.setattr(tables, "append", append_then_die)
     with pytest.raises(Killed):
-        registry.publish("run-2", model_tables(spark, 9), {})
+        registry.publish_tables("run-2", model_tables(spark, 9), {})
     monkeypatch.undo()
     # The killed attempt's rows are in the table, and no reader sees them.
     assert tables.read(spark, registry.location.table("user_factors")).count() == 4
     assert [model.run_id for model in registry.list()] == ["run-1"]
     assert values_of(registry, registry.get()) == {1.0}
-    rerun = registry.publish("run-2", model_tables(spark, 2), {})
+    rerun = registry.publish_tables("run-2", model_tables(spark, 2), {})
     assert rerun.version == 2
     assert values_of(registry, registry.get()) == {2.0}
     assert values_of(registry, registry.get(version=1)) == {1.0}

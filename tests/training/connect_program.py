@@ -26,7 +26,7 @@ def main():
     assert is_connect(spark)
     from pyspark.ml.evaluation import RegressionEvaluator  # noqa: F401 - must import without a JVM in this process
 
-    from mfspark import ALS, FactorizationModel
+    from mfspark import ALS, FactorizationModel, load_model
     from mfspark.store import Registry
 
     rows = [(u, f"item-{i}", 5.0 if u % 2 == i % 2 else 1.0) for u in range(20) for i in range(10) if (u + 3 * i) % 4]
@@ -55,9 +55,10 @@ def main():
     ALS(rank=5).write().overwrite().save(f"{folder}/als")
     assert ALS.load(f"{folder}/als").getRank() == 5
     registry = Registry(spark, f"{folder}/store")
-    published = registry.publish("run-1", model.tables(), {"model": model.parameters()}, {"rmse": 0.1})
+    published = registry.publish("run-1", model, {"rmse": 0.1})
     assert registry.get().version == published.version
     assert registry.read(published, "user_factors").count() == 20
+    assert load_model(registry).transform(ratings).exceptAll(predicted).count() == 0
     spark.stop()
     sys.stdout.write("CONNECT OK\n")
 
