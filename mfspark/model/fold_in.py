@@ -25,7 +25,7 @@ from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization
 from mfspark.model.ids import IdColumns
 from mfspark.session import default_parallelism
-from mfspark.training.als import Factors, HalfSteps, unsolvable
+from mfspark.training.als import Factors, HalfSteps, UnsolvableError
 
 
 def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFrame, columns: Columns) -> DataFrame:
@@ -96,7 +96,8 @@ def _solve_expected(frame: DataFrame, layout: block_frames.Layout, factors: Fact
     solved = visit_blocks(frame, layout, Side.USER, fixed, solve, {"solved": "binary", "unsolved": "long"})
     for row in solved:
         if row["unsolved"] >= 0:
-            raise unsolvable(factors, Side.USER, int(layout.bounds[Side.USER][row["block"]] + row["unsolved"]))
+            place = int(layout.bounds[Side.USER][row["block"]] + row["unsolved"])
+            raise UnsolvableError(Side.USER, place).named(factors)
     factors.sides[Side.USER] = joined(solved, "solved", factors.sides[Side.USER])
 
 
