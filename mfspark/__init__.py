@@ -17,14 +17,13 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from mfspark.estimators.als import ALS
-    from mfspark.estimators.bpmf import BPMF, BPMFModel
+    from mfspark.estimators.bpmf import BPMF
     from mfspark.estimators.gradient_descent import GradientDescent
     from mfspark.estimators.sgd import SGD
     from mfspark.estimators.svdpp import SVDPlusPlus
     from mfspark.estimators.truncated_svd import TruncatedSVD
-    from mfspark.model.load import load_model
-    from mfspark.model.model import FactorizationModel
-    from mfspark.model.model import FactorizationModel as ALSModel
+    from mfspark.model.load import BPMFModel, FactorizationModel, load_model
+    from mfspark.model.load import FactorizationModel as ALSModel
     from mfspark.session import spark_session
 
 __all__ = [
@@ -50,13 +49,12 @@ __all__ = [
 
 _MODULES = {
     "estimators.als": ("ALS",),
-    "estimators.bpmf": ("BPMF", "BPMFModel"),
+    "estimators.bpmf": ("BPMF",),
     "estimators.gradient_descent": ("GradientDescent",),
     "estimators.sgd": ("SGD",),
     "estimators.svdpp": ("SVDPlusPlus",),
     "estimators.truncated_svd": ("TruncatedSVD",),
-    "model.load": ("load_model",),
-    "model.model": ("FactorizationModel", "ALSModel"),
+    "model.load": ("ALSModel", "BPMFModel", "FactorizationModel", "load_model"),
     "session": ("spark_session",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

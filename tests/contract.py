@@ -6,7 +6,9 @@ from chispa import assert_df_equality
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.sql import functions as F
 
-from mfspark import DataError, FactorizationModel, ParameterError
+from mfspark import DataError, FactorizationModel, ParameterError, load_model
+from mfspark.kernels.csr import Side
+from mfspark.store import Registry
 
 
 def checkerboard(spark, n_users=24, n_items=12, id_of=int, id_type="int"):
@@ -32,6 +34,10 @@ class ModelContract:
     @pytest.fixture(scope="class")
     def model(self, ratings):
         return self.estimator().fit(ratings)
+
+    # Where users do not end at the minimum of their objective: more iterations, and how near they come, of their norm.
+    settled = {}
+    fold_error = 1e-3
 
     def test_history_has_a_row_per_iteration_and_the_loss_falls(self, model):
         rows = model.history.orderBy("iteration").collect()
@@ -108,6 +114,29 @@ class ModelContract:
         assert {p.name: v for p, v in again.extractParamMap().items()} == {
             p.name: v for p, v in estimator.extractParamMap().items()
         }
+
+    def test_folding_training_users_in_gives_their_factors_or_is_refused_alike(self, model, ratings, tmp_path, spark):
+        model = self.estimator().setParams(**self.settled).fit(ratings) if self.settled else model
+        model.save(str(tmp_path / "model"))
+        registry = Registry(spark, str(tmp_path / "store"))
+        registry.publish("run", model)
+        results = []
+        for one in (model, FactorizationModel.load(str(tmp_path / "model")), load_model(registry)):
+            assert type(one) is type(model) and one.fitted.objective == model.fitted.objective
+            assert_df_equality(one.transform(ratings), model.transform(ratings), ignore_row_order=True)
+            try:
+                folded = one.foldInUsers(ratings).toPandas().sort_values("id")
+                results.append(np.column_stack([np.stack(folded["features"].to_numpy()), folded["bias"].fillna(0)]))
+            except ParameterError as error:
+                results.append(str(error))
+        if isinstance(results[0], str):
+            assert results == [results[0]] * 3 and "fold" in results[0]
+            return
+        bias = model.fitted.bias(Side.USER)
+        ref = np.column_stack([model.fitted.features(Side.USER), np.zeros(24) if bias is None else bias])
+        for comp in results:
+            np.testing.assert_allclose(comp, results[0], rtol=1e-5, atol=1e-6)
+            assert np.linalg.norm(comp - ref) <= self.fold_error * np.linalg.norm(ref)
 
     def test_pipeline(self, ratings, tmp_path):
         fitted = Pipeline(stages=[self.estimator()]).fit(ratings)

@@ -39,6 +39,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     """Checks, profiles, builds the blocks of the sides a subclass names, and calls its ``_train``."""
 
     _sides: tuple[Side, ...] = tuple(Side)
+    _model: type[FactorizationModel] = FactorizationModel
     _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
 
     def __init__(self) -> None:
@@ -138,7 +139,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             else:
                 blocks = frame if barrier else workspace.replace(encoded, frame)
             fitted, history = self._train(blocks, layout, found, settings)
-        model = FactorizationModel._of(self, fitted, history, dataset)
+        model = self._model._of(self, fitted, history, dataset)
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
         return model

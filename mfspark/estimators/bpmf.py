@@ -15,66 +15,13 @@ from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.model.bpmf import BPMFModel, BPMFParams
 from mfspark.model.factorization import Fitted
-from mfspark.model.model import FactorizationModel
-from mfspark.model.params import Settable, _param
-from mfspark.model.predictive_std import add_deviations
+from mfspark.model.params import _param
 from mfspark.training.bpmf import Chain, Sampling, start
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
 from mfspark.training.starts import initial_factors
-
-
-class BPMFParams(Settable):
-    """Parameters that the estimator and its model share."""
-
-    numSamples = _param("numSamples", "number of samples that are kept, > 0", TypeConverters.toInt)
-    ratingPrecision = _param(
-        "ratingPrecision", "alpha: 1 / variance of a rating around its score, > 0", TypeConverters.toFloat
-    )
-    deviationCol = _param(
-        "deviationCol", "column of predictive standard deviations; empty: none", TypeConverters.toString
-    )
-
-    def _set_bpmf_defaults(self) -> None:
-        self._setDefault(numSamples=20, ratingPrecision=2.0, deviationCol="")
-
-
-class BPMFModel(FactorizationModel, BPMFParams):
-    """The samples of a chain, side by side: an ordinary factorization of rank ``numSamples`` times that of a sample.
-
-    ``transform`` adds the mean prediction and, with ``deviationCol``, its standard deviation: about 95 % of ratings
-    lie within 1.96 of them around the prediction, where the model holds.
-    """
-
-    def __init__(self, fitted: Fitted | None = None) -> None:
-        super().__init__(fitted)
-        self._set_bpmf_defaults()
-
-    @classmethod
-    def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> BPMFModel:
-        model = super()._of(estimator, fitted, history, dataset)
-        assert isinstance(model, BPMFModel)
-        # The samples are a part of the model: they do not change with the defaults of a later version.
-        model._set(**{name: estimator.getOrDefault(name) for name in ("numSamples", "ratingPrecision")})
-        return model
-
-    def _transform(self, dataset: DataFrame) -> DataFrame:
-        predicted, name = super()._transform(dataset), self.getOrDefault("deviationCol")
-        if not name:
-            return predicted
-        ids = self._id_columns()
-        pair = (ids.column(dataset, Side.USER), ids.column(dataset, Side.ITEM))
-        noise = 1 / self.getOrDefault("ratingPrecision")
-        return add_deviations(predicted, pair, name, self.fitted, self.getOrDefault("numSamples"), noise)
-
-    def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:  # noqa: ARG002
-        """Not available: a new user's samples need the priors of the chain, which the model does not keep."""
-        raise ParameterError("BPMF cannot fold in: fit again with the new ratings, or use ALS")
-
-    def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
-        """Not available, as ``foldInUsers``."""
-        return self.foldInUsers(ratings, ratingCol, weightCol)
 
 
 class BPMF(BlockEstimator, BPMFParams):
@@ -131,6 +78,7 @@ class BPMF(BlockEstimator, BPMFParams):
     >>> model = BPMF(rank=16, deviationCol="deviation", clip=True).fit(ratings)
     """
 
+    _model = BPMFModel
     _fixed = {"center": True}
 
     burnIn = _param("burnIn", "sweeps at the start that are forgotten, >= 0", TypeConverters.toInt)
@@ -186,10 +134,6 @@ class BPMF(BlockEstimator, BPMFParams):
         return Settings(
             rank=self.getOrDefault("rank"), center="mean", folds="samples", dtype=self.getOrDefault("precision")
         )
-
-    def _fit(self, dataset: DataFrame) -> BPMFModel:
-        plain = super()._fit(dataset)
-        return BPMFModel._of(self, plain.fitted, plain._history, dataset)
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings

@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 from pyspark.sql import DataFrame
 
+from mfspark.model.bpmf import BPMFModel
 from mfspark.model.model import FactorizationModel
+
+__all__ = ["BPMFModel", "FactorizationModel", "load_model"]  # whoever loads a model must have all classes at hand
 
 
 class Version(Protocol):

@@ -77,12 +77,14 @@ class ParamsReader(MLReader):
         metadata = _metadata(spark, path)
         if metadata is None:
             raise StoreError(f"{path} has no saved {self.cls.__name__}")
-        if _class_of(metadata) != self.cls.__name__:
-            raise StoreError(f"{path} has a saved {_class_of(metadata)}, not a {self.cls.__name__}")
+        kind = _class_of(metadata)
+        if kind != self.cls.__name__ and not (metadata["tables"] and hasattr(self.cls, "fromTables")):
+            raise StoreError(f"{path} has a saved {kind}, not a {self.cls.__name__}")
         if metadata["tables"]:
             folder = os.path.join(path, metadata["slot"])
             tables = {name: spark.read.parquet(literal(os.path.join(folder, name))) for name in metadata["tables"]}
-            instance = self.cls.fromTables(tables, metadata["parameters"])  # type: ignore[attr-defined]
+            parameters = metadata["parameters"] | {"class": kind}
+            instance = self.cls.fromTables(tables, parameters)  # type: ignore[attr-defined]
         else:
             instance = self.cls()
         instance._resetUid(metadata["uid"])

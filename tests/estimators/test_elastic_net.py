@@ -10,6 +10,8 @@ from mfspark import ALS, ParameterError
 
 
 class TestCoordinate(ModelContract):
+    settled = {"maxIter": 100}
+    fold_error = 0.02
     estimator = staticmethod(
         lambda: ALS(rank=3, maxIter=20, regParam=0.01, solver="coordinate", userBias=True, center=True, seed=3)
     )

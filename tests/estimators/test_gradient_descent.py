@@ -20,6 +20,8 @@ USERS, ITEMS, R = naive.random_ratings(23, 15, 0.4, seed=8)
 
 
 class TestSquared(ModelContract):
+    settled = {"maxIter": 150, "stepSchedule": "exponential", "decay": 0.02}
+    fold_error = 0.05
     estimator = staticmethod(
         lambda: GradientDescent(
             rank=2, maxIter=15, stepSize=0.2, regParam=0.01, center=True, userBias=True, initStd=1.0, seed=3
