@@ -35,7 +35,7 @@ class ModelContract:
     def model(self, ratings):
         return self.estimator().fit(ratings)
 
-    # Where users do not end at the minimum of their objective: more iterations, and how near they come, of their norm.
+    # Where users do not end at the minimum of their objective: more iterations, and how near their scores come.
     settled = {}
     fold_error = 1e-3
 
@@ -134,9 +134,11 @@ class ModelContract:
             return
         bias = model.fitted.bias(Side.USER)
         ref = np.column_stack([model.fitted.features(Side.USER), np.zeros(24) if bias is None else bias])
+        # As scores: a descent takes long to settle directions of the factors that hardly change the objective.
+        seen_by = np.column_stack([model.fitted.features(Side.ITEM), np.ones(12)]).T
         for comp in results:
             np.testing.assert_allclose(comp, results[0], rtol=1e-5, atol=1e-6)
-            assert np.linalg.norm(comp - ref) <= self.fold_error * np.linalg.norm(ref)
+            assert np.linalg.norm((comp - ref) @ seen_by) <= self.fold_error * np.linalg.norm(ref @ seen_by)
 
     def test_pipeline(self, ratings, tmp_path):
         fitted = Pipeline(stages=[self.estimator()]).fit(ratings)

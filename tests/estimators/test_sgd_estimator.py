@@ -10,14 +10,12 @@ from mfspark.kernels.csr import Side
 
 
 class TestAdaGrad(ModelContract):
-    settled = {"maxIter": 200}
-    fold_error = 0.05
+    fold_error = 0.01
     estimator = staticmethod(lambda: SGD(rank=3, maxIter=60, regParam=0.005, stepSize=0.2, seed=3))
 
 
 class TestBiasedFourBlocks(ModelContract):
-    settled = {"maxIter": 200, "stepSchedule": "inverse"}
-    fold_error = 0.05
+    fold_error = 0.01
     estimator = staticmethod(
         lambda: SGD(
             rank=3,
@@ -132,7 +130,7 @@ def liked(spark):
 @pytest.mark.parametrize("options", [{}, {"userBias": True, "itemBias": True, "center": True}], ids=["plain", "biased"])
 def test_folding_a_user_into_implicit_sgd_solves_its_own_objective(liked, options):
     sgd = SGD(
-        rank=2, maxIter=150, implicitPrefs=True, regParam=0.02, stepSize=0.1, stepSchedule="inverse", decay=0.2,
+        rank=2, maxIter=400, implicitPrefs=True, regParam=0.02, stepSize=0.2, stepSchedule="exponential", decay=0.02,
         initStd=0.5, seed=1, **options,
     )  # fmt: skip
     model = sgd.fit(liked)
