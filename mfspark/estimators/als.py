@@ -14,7 +14,7 @@ from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.objective import CONFIDENCES, Settings
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training import als_barrier
 from mfspark.training.als import Factors, HalfSteps
@@ -277,7 +277,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
 
     def _train(
         self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         value, limits = self.getOrDefault, self._limits(found)
         mode, std = self._start_mode(found), value("initStd")
         factors = initial_factors(found, settings, self._seed(), std, "normal" if mode == "power" else mode)

@@ -23,7 +23,7 @@ from mfspark.estimators.options import OFF
 from mfspark.estimators.params import FactorizationParams
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.model.factorization import Fitted, SeenBlocks
+from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.model import FactorizationModel
 from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.session import default_parallelism
@@ -59,7 +59,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         raise NotImplementedError
 
     def _check(self) -> None:
@@ -101,11 +101,11 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
 
     def _result(
         self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0
-    ) -> Fitted:
+    ) -> Factorization:
         """Return what a fit came to; ``sides`` (n x columns in use, or padded) are padded to the settings' width."""
         padded = [_padded(side, settings) for side in sides]
         ids = (found.sides[0].ids, found.sides[1].ids)
-        return Fitted(settings, ids, (padded[0], padded[1]), intercept, self._limits(found))
+        return Factorization(settings, ids, (padded[0], padded[1]), intercept, self._limits(found))
 
     def _columns(self) -> Columns:
         """Return the names of the input columns."""

@@ -15,7 +15,7 @@ from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.bpmf import BPMFModel, BPMFParams
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.bpmf import Chain, Sampling, start
 from mfspark.training.history import Iteration
@@ -136,7 +136,7 @@ class BPMF(BlockEstimator, BPMFParams):
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
         factors = initial_factors(found, settings, self._seed(), value("initStd"), "normal")
         factors.intercept = found.mean

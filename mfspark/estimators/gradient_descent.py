@@ -14,7 +14,7 @@ from mfspark.estimators.keywords import keywords
 from mfspark.estimators.losses import LossEstimator
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.gradient_descent import Descent, Pass, Steps, row_weights, start
 from mfspark.training.history import Iteration
@@ -227,7 +227,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         value, loss, limits = self.getOrDefault, self._chosen_loss(), self._limits(found)
         self._check_ratings(found)
         drawn = (self._seed(), value("initStd"), "normal" if self._signed_start() else "positive")

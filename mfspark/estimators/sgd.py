@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from pyspark.ml.param import TypeConverters
@@ -18,7 +18,7 @@ from mfspark.kernels.csr import balanced_bounds
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.schedules import STEP_SCHEDULES
 from mfspark.kernels.sgd.cells import Recipe
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.history import Iteration
 from mfspark.training.placement import share
@@ -203,26 +203,19 @@ class SGD(LossEstimator, HasStepSize):
             nonnegative=value("nonnegative"),
         )
 
-    def _recipe(self, found: Profile) -> Recipe:
+    def _recipe(self, found: Profile, settings: Settings) -> Recipe:
         """Return what is minimised and how, as the kernels take it."""
         value, loss = self.getOrDefault, self._chosen_loss()
-        negatives = value("numNegatives") if value("implicitPrefs") else 0
-        preferred = found.mean if loss.name in COUNT_LOSSES or not negatives else 1.0
+        preferred = found.mean if loss.name in COUNT_LOSSES or not settings.negatives else 1.0
         return Recipe(
-            rank=value("rank"),
-            loss=loss.name,
-            bias=(value("userBias"), value("itemBias")),
-            reg=self._lambdas(),
-            exponent=value("regExponent"),
-            nonnegative=value("nonnegative"),
-            mean=loss.link(preferred / (1 + negatives)) if value("center") else 0.0,
+            settings.rank,
+            **asdict(settings.objective),
+            mean=loss.link(preferred / (1 + settings.negatives)) if value("center") else 0.0,
             step=value("stepSize"),
             schedule=value("stepSchedule"),
             decay=value("decay"),
             epochs=value("maxIter"),
             tol=value("tol"),
-            implicit=value("implicitPrefs"),
-            negatives=negatives,
             std=value("initStd"),
             signed=self._signed_start(),
             seed=self._seed(),
@@ -231,9 +224,9 @@ class SGD(LossEstimator, HasStepSize):
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         self._check_ratings(found)
-        recipe, users = self._recipe(found), layout.bounds[0]
+        recipe, users = self._recipe(found, settings), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
         tasks, every = share(blocks.sparkSession, len(users) - 1).tasks, pace(self._optional("verbose"))
         sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, every=every))

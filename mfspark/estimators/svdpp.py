@@ -13,7 +13,7 @@ from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
@@ -140,7 +140,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
         sizes = (len(found.sides[0]), len(found.sides[1]))
         state = start(sizes, settings.rank, found.mean, self._seed(), value("initStd"))

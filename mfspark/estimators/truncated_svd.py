@@ -15,7 +15,7 @@ from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.als import Factors
 from mfspark.training.gradient_descent import Descent, Pass
@@ -134,7 +134,7 @@ class TruncatedSVD(BlockEstimator):
 
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
-    ) -> tuple[Fitted, list[Iteration]]:
+    ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
         shape = (len(found.sides[0]), len(found.sides[1]))
         behind = background(blocks, layout, found, value("imputation"))

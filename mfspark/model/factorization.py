@@ -82,9 +82,6 @@ class Factorization:
         return arrays[0], arrays[1]
 
 
-Fitted = Factorization  # its name until the rooms were moved
-
-
 @dataclass(frozen=True)
 class SeenBlocks:
     """The training pairs as blocks that stay on the workers with the model, for recommendations without them.

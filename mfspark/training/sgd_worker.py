@@ -92,7 +92,7 @@ class Worker:
             users = users + [_without_users(number, job) for number in missing]
         self.users = sorted(users, key=lambda user: user.number)
         self.counts, self.weight = self._item_weights()
-        reg = self.recipe.reg[Side.ITEM]
+        reg = self.recipe.reg_param[Side.ITEM]
         self.regularisation = visit_regularisation(self.weight, self.counts, reg, self.recipe.exponent)
         self.items: dict[int, Rows] = {}
         self.rounds, self.course = 0, Course(self.recipe)
@@ -169,7 +169,7 @@ class Worker:
             return user.descend(self.items[block], block, own, step, epoch)
 
         fits = self._visit(order, descend)
-        (own, other), exponent = self.recipe.reg, self.recipe.exponent
+        (own, other), exponent = self.recipe.reg_param, self.recipe.exponent
         penalties = {(Side.USER, user.number): penalty(user.rows, user.weight, own, exponent) for user in self.users}
         for block, rows in self.items.items():
             part = slice(self.job.bounds[Side.ITEM][block], self.job.bounds[Side.ITEM][block + 1])

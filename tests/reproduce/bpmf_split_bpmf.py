@@ -18,7 +18,7 @@ import pyarrow as pa
 from mfspark import BPMF
 from mfspark.kernels.als.gibbs import sample_prior, sample_rows
 from mfspark.kernels.objective import Settings
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.training.bpmf import PRIOR_STRENGTH
 from tests.reproduce.protocol import Indexed, clipped, rmse
 from tests.reproduce.published import bpmf_split
@@ -51,7 +51,7 @@ def held_out_curve(fold: Indexed, rank: int, precision: float, sweeps: int = 120
                 block.indptr, block.indices, a, a * (block.values - mean), sides[1 - side], base, shift, rank,
                 np.uint64(0), sweep, side, 0, sides[side],
             )  # fmt: skip
-        fitted = Fitted(settings, (pa.array([]), pa.array([])), (sides[0], sides[1]), float(mean))
+        fitted = Factorization(settings, (pa.array([]), pa.array([])), (sides[0], sides[1]), float(mean))
         predicted = fold.predict(*fitted.scoring(), clip=False)
         total += predicted if sweep >= burn_in else 0
         average = total / (sweep - burn_in + 1) if sweep >= burn_in else predicted

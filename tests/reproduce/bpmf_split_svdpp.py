@@ -18,7 +18,7 @@ import pyarrow as pa
 from mfspark import SVDPlusPlus
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.svdpp import epoch, whole_users
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.training.svdpp import combine, mean_weights, share_weights, start
 from tests.reproduce.protocol import Indexed, rmse
 from tests.reproduce.published import bpmf_split
@@ -70,7 +70,7 @@ def held_out_curve(
         state.items = combine(state.items, iter(items), share_weights(counts, eta))
         state.implicit = combine(state.implicit, iter(hidden), mean_weights(counts))
         whole_users(block.indptr, block.indices, state.users, state.implicit, whole)
-        fitted = Fitted(settings, (pa.array([]), pa.array([])), (whole, state.items), state.mean)
+        fitted = Factorization(settings, (pa.array([]), pa.array([])), (whole, state.items), state.mean)
         errors.append(rmse(fold.predict(*fitted.scoring()), fold.test))
     return errors
 

@@ -22,7 +22,7 @@ from mfspark.kernels.als.half_step import solve_block
 from mfspark.kernels.csr import Block, counting_order
 from mfspark.kernels.objective import Settings, fix
 from mfspark.kernels.topk import pair_scores
-from mfspark.model.factorization import Fitted
+from mfspark.model.factorization import Factorization
 from mfspark.training.starts import initial_factors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,7 @@ def local_als(
     for _ in range(sweeps):
         for side, seen in ((1, settings.swapped()), (0, settings)):
             sides[side] = solve_block(data.blocks[side], fix(sides[1 - side], seen, mean), seen)[0]
-        fitted = Fitted(settings, (pa.array([]), pa.array([])), (sides[0], sides[1]), mean)
+        fitted = Factorization(settings, (pa.array([]), pa.array([])), (sides[0], sides[1]), mean)
         errors.append(rmse(data.predict(*fitted.scoring()), data.test))
     return errors
 

@@ -220,7 +220,7 @@ def test_where_a_loop_runs(spark):
 def test_a_task_keeps_its_rows_where_it_is_restored():
     from test_sgd_training import worker_of
 
-    worker = worker_of(Recipe(rank=4, step=0.02, epochs=2, std=0.5, seed=7, mean=3.0), 2, 2)
+    worker = worker_of(Recipe(rank=4, reg_param=(0.0, 0.0), step=0.02, epochs=2, std=0.5, seed=7, mean=3.0), 2, 2)
     worker.train()
     before = worker.snapshot()
     kept = copy.deepcopy(before)

@@ -24,7 +24,7 @@ from mfspark.training.sgd_worker import Job, Worker
 from mfspark.transport.barrier import Solo
 
 USERS, ITEMS = 40, 30
-RECIPE = Recipe(rank=4, step=0.02, reg=(0.05, 0.08), epochs=3, std=0.5, seed=7, mean=3.0)
+RECIPE = Recipe(rank=4, step=0.02, reg_param=(0.05, 0.08), epochs=3, std=0.5, seed=7, mean=3.0)
 EMPTY = np.empty(0, np.float32)
 
 
@@ -138,11 +138,11 @@ def test_one_block_equals_naive_sgd_in_the_same_order(options):
                 cell.values,
                 *ref,
                 step=step,
-                reg=recipe.reg,
+                reg=recipe.reg_param,
                 b_u=bias[0],
                 b_i=bias[1],
                 mean=recipe.mean,
-                reg_bias=recipe.reg,
+                reg_bias=recipe.reg_param,
                 squares=squares,
                 slow_only=epoch == 0,
                 nonnegative=recipe.nonnegative,
@@ -156,7 +156,7 @@ def test_one_block_equals_naive_sgd_in_the_same_order(options):
     counts = [np.bincount(ids, minlength=n) for ids, n in zip(table()[:2], (USERS, ITEMS), strict=True)]
     ref_penalty = sum(
         lam * count @ ((side**2).sum(axis=1) + (0 if b is None else b**2))
-        for lam, count, side, b in zip(recipe.reg, counts, ref, bias, strict=True)
+        for lam, count, side, b in zip(recipe.reg_param, counts, ref, bias, strict=True)
     )
     assert history[-1].regularisation == pytest.approx(ref_penalty, rel=1e-4)
 
@@ -197,8 +197,8 @@ def test_weights_of_one_change_nothing_and_double_weights_count_twice():
 def test_regularisation_by_exponent():
     plain, scaled = (worker_of(replace(RECIPE, exponent=exponent)) for exponent in (0.0, 1.0))
     counts = np.bincount(table()[0], minlength=USERS)
-    np.testing.assert_allclose(plain.users[0].regularisation * counts, RECIPE.reg[0], rtol=1e-6)
-    assert scaled.users[0].regularisation == RECIPE.reg[0] and scaled.regularisation == RECIPE.reg[1]
+    np.testing.assert_allclose(plain.users[0].regularisation * counts, RECIPE.reg_param[0], rtol=1e-6)
+    assert scaled.users[0].regularisation == RECIPE.reg_param[0] and scaled.regularisation == RECIPE.reg_param[1]
 
 
 def test_negatives_are_drawn_anew_every_epoch_and_never_observed():
@@ -321,14 +321,16 @@ def implicit_fit(data, recipe):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_implicit_fits_of_small_data_end_whatever_is_drawn(loss, share):
     options = NONNEGATIVE if loss == "poisson_identity" else {}
-    recipe = Recipe(8, loss, reg=(0.01, 0.01), step=0.1, schedule="adagrad", epochs=20, implicit=True, negatives=4)
+    recipe = Recipe(
+        8, loss=loss, reg_param=(0.01, 0.01), step=0.1, schedule="adagrad", epochs=20, implicit=True, negatives=4
+    )
     for seed in range(20):
         history = implicit_fit(implicit_data(share, seed), replace(recipe, seed=seed, **options))
         assert len(history) == 20 and history[-1].loss < 0.9 * history[0].loss
 
 
 def test_a_first_epoch_that_explodes_to_finite_numbers_is_noticed():
-    recipe = Recipe(8, "poisson_identity", reg=(0.1, 0.1), step=0.05, epochs=20, implicit=True, negatives=4)
+    recipe = Recipe(8, loss="poisson_identity", reg_param=(0.1, 0.1), step=0.05, epochs=20, implicit=True, negatives=4)
     for seed in range(20):
         history = implicit_fit(implicit_data(0.9, seed), replace(recipe, seed=seed, **NONNEGATIVE))
         assert max(line.loss for line in history) < 1e5

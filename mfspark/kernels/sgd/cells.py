@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mfspark.kernels.csr import Block, Side, counting_order, decode
 from mfspark.kernels.losses import POISSON, POISSON_IDENTITY, get_loss
-from mfspark.kernels.objective import ridge
+from mfspark.kernels.objective import Objective, ridge
 from mfspark.kernels.sgd.negatives import sample_negatives
 from mfspark.kernels.sgd.order import order_ratings
 from mfspark.kernels.sgd.simd import aligned_zeros
@@ -29,26 +29,21 @@ _CHUNK = 1024  # rows whose start is drawn together
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What is minimised, and how; pairs are (user, item).
+class Recipe(Objective):
+    """An objective and how SGD descends on it; pairs are (user, item).
+
+    With ``implicit`` a pair is 1 where its rating is > 0 (its count under the Poisson losses), and what is drawn is 0.
 
     Parameters
     ----------
-    rank, bias, reg, exponent, nonnegative
-        As in ``mfspark.kernels.objective.Settings``.
-    loss : str
-        A key of ``losses.LOSSES``.
+    rank : int
+        The number of factors k.
     mean : float
         The constant part of every score.
     step, schedule, decay
         The first step size, a key of ``schedules.STEP_SCHEDULES``, and its decay per epoch.
     epochs, tol
         At most so many; stop when the loss falls by less than this share (0: never).
-    negatives : int
-        Unobserved items drawn for each observed pair and epoch; 0 trains on the observed pairs only. With implicit
-        data a pair is 1 where its rating is > 0 (its count under the Poisson losses), and what is drawn is 0.
-    implicit : bool
-        Whether ratings are such feedback.
     std, signed
         The start is N(0, std^2 / rank), or its absolute value.
     seed : int
@@ -58,19 +53,12 @@ class Recipe:
     """
 
     rank: int
-    loss: str = "squared"
-    bias: tuple[bool, bool] = (False, False)
-    reg: tuple[float, float] = (0.0, 0.0)
-    exponent: float = 1.0
-    nonnegative: bool = False
     mean: float = 0.0
     step: float = 0.05
     schedule: str = "constant"
     decay: float = 0.1
     epochs: int = 10
     tol: float = 0.0
-    implicit: bool = False
-    negatives: int = 0
     std: float = 1.0
     signed: bool = True
     seed: int = 0
@@ -230,7 +218,7 @@ class UserBlock:
         if recipe.implicit:
             held = self._preferences(held)
         self.held = cut(held, bounds) if held.rows.size else []
-        self.regularisation = visit_regularisation(self.weight, self.counts, recipe.reg[0], recipe.exponent)
+        self.regularisation = visit_regularisation(self.weight, self.counts, recipe.reg_param[0], recipe.exponent)
         self.rows = first_rows(first, block.rows, Side.USER, recipe)
 
     def item_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
