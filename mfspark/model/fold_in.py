@@ -51,11 +51,13 @@ def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFram
     arrays = [fitted.sides[0], fitted.sides[1]]
     arrays[side] = np.zeros((len(sides[side]), fitted.settings.padded), fitted.settings.dtype)
     factors = Factors(arrays, fitted.intercept, (sides[0].ids, sides[1].ids))
-    if fitted.settings.negatives:
-        _solve_expected(frame, layout, factors, fitted.settings)
-    else:
-        HalfSteps(frame, layout, _exact(fitted)).solve(factors, side)
-    release()
+    try:
+        if fitted.settings.negatives:
+            _solve_expected(frame, layout, factors, fitted.settings)
+        else:
+            HalfSteps(frame, layout, exact(fitted.settings)).solve(factors, side)
+    finally:
+        release()
     solved = FactorTable(new, factors.sides[side], fitted.rank, fitted.settings.bias[side])
     return solved.frame(spark, ids.kinds[side].simpleString())
 
@@ -101,10 +103,12 @@ def _solve_expected(frame: DataFrame, layout: block_frames.Layout, factors: Fact
     factors.sides[Side.USER] = joined(solved, "solved", factors.sides[Side.USER])
 
 
-def _exact(fitted: Factorization) -> Any:
-    """Return the settings with a solver that needs no start: a new id has none."""
-    settings = fitted.settings
-    return replace(settings, solver="dual" if settings.warm else settings.solver, steps=max(settings.steps, 200))
+MOST_SWEEPS = 5000  # over the coordinates of a row under constraints, which stops when none moves any more
+
+
+def exact(settings: Settings) -> Settings:
+    """Return the settings with a solver that ends at the minimum without a start: a new id has none."""
+    return replace(settings, solver="dual" if settings.warm else settings.solver, steps=MOST_SWEEPS)
 
 
 def _with_sides(found: Profile, sides: list[SideProfile]) -> Profile:

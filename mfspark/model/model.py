@@ -236,8 +236,25 @@ class FactorizationModel(Model, ModelParams, MLReadable, MLWritable):
     def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for users from their ratings of known items: id, features (and bias).
 
-        Solves the same equations as the fit's last half step, so that a training user's ratings give back that user's
-        factors. Items must be known to the model.
+        Each is the minimum of the model's own objective, the items held: a training user's ratings give back that
+        user's factors, exactly after ALS, up to its remaining noise after a descent. Items must be known to the model.
+
+        Parameters
+        ----------
+        ratings : DataFrame
+            Columns userCol, itemCol and ``ratingCol``.
+        ratingCol : str, default "rating"
+            Ratings as those of the fit.
+        weightCol : str, optional
+            Weights as those of the fit.
+
+        Raises
+        ------
+        ParameterError
+            The model has no such minimum: its loss is not the squared one, or BPMF, SVDPlusPlus or TruncatedSVD
+            fitted it; of items also where SGD drew negatives.
+        DataError
+            Some items are unknown, or ids or ratings cannot be used.
         """
         return fold_in(self.fitted, self._id_columns(), Side.USER, ratings, self._columns(ratingCol, weightCol))
 
