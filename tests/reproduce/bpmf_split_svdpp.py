@@ -10,6 +10,7 @@ users, since the result depends on their number a little.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def held_out_curve(
 ) -> list[float]:
     """Return the held-out RMSE after each epoch, on the kernels alone."""
     block, sizes = fold.blocks[0], (len(fold.ids[0]), len(fold.ids[1]))
-    state = start(sizes, rank, float(fold.train.rating.mean(dtype=np.float64)), 0, 0.1)
+    point = start(sizes, rank, float(fold.train.rating.mean(dtype=np.float64)), 0, 0.1).here
     cuts = np.searchsorted(block.indptr, np.linspace(0, len(block.indices), BLOCKS + 1))
     counts = np.array(
         [
@@ -55,22 +56,22 @@ def held_out_curve(
             for a, b in zip(cuts[:-1], cuts[1:], strict=True)
         ]
     )  # noqa: E501
-    settings, errors, whole = Settings(rank, bias=(True, True)), [], np.empty_like(state.users)
+    settings, errors, whole = Settings(rank, bias=(True, True)), [], np.empty_like(point.users)
     for t in range(epochs):
         eta, items, hidden = step * float(np.exp(-decay * t)), [], []
         for number, (a, b) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
             part = slice(block.indptr[a], block.indptr[b])
-            Q, Y = state.items.copy(), state.implicit.copy()
+            Q, Y = point.items.copy(), point.implicit.copy()
             epoch(
-                block.indptr[a : b + 1] - block.indptr[a], block.indices[part], block.values[part], state.users[a:b],
-                Q, Y, state.mean, eta, np.array([reg, reg, implicit, bias]), np.uint64(t * BLOCKS + number),
+                block.indptr[a : b + 1] - block.indptr[a], block.indices[part], block.values[part], point.users[a:b],
+                Q, Y, point.mean, eta, np.array([reg, reg, implicit, bias]), np.uint64(t * BLOCKS + number),
             )  # fmt: skip
             items.append(Q)
             hidden.append(Y)
-        state.items = combine(state.items, iter(items), share_weights(counts, eta))
-        state.implicit = combine(state.implicit, iter(hidden), mean_weights(counts))
-        whole_users(block.indptr, block.indices, state.users, state.implicit, whole)
-        fitted = Factorization(settings, (pa.array([]), pa.array([])), (whole, state.items), state.mean)
+        together = combine(point.items, iter(items), share_weights(counts, eta))
+        point = replace(point, items=together, implicit=combine(point.implicit, iter(hidden), mean_weights(counts)))
+        whole_users(block.indptr, block.indices, point.users, point.implicit, whole)
+        fitted = Factorization(settings, (pa.array([]), pa.array([])), (whole, point.items), point.mean)
         errors.append(rmse(fold.predict(*fitted.scoring()), fold.test))
     return errors
 
