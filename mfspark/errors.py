@@ -27,6 +27,10 @@ class TrainingError(MFSparkError, RuntimeError):
     """Training cannot go on: it diverged, or an equation has no finite solution."""
 
 
+class TransportError(MFSparkError, RuntimeError):
+    """A task did not hear from another one in time; the message says from which."""
+
+
 class SetupError(MFSparkError, RuntimeError):
     """The machine lacks something mfspark needs (Java, JARs); the message says what to install."""
 

@@ -1,6 +1,7 @@
 """Tasks that talk to each other, here as threads with a stand-in for Spark's barrier."""
 
 import hashlib
+import os
 import socket
 import tempfile
 import threading
@@ -13,7 +14,8 @@ import numpy as np
 import pyspark
 import pytest
 
-from mfspark.transport.barrier import Gang, Solo
+from mfspark.errors import TransportError
+from mfspark.transport.barrier import Gang, Solo, _limit
 
 SECRET = b"only these tasks know"
 
@@ -124,6 +126,58 @@ def test_a_task_whose_peer_is_lost_fails_too(monkeypatch):
         return "failed"
 
     assert run_tasks(monkeypatch, 2, work) == ["failed", "lost"]
+
+
+@pytest.mark.parametrize(("executors", "number"), [(1, 0), (1, 1), (2, 0), (2, 1)])
+def test_a_task_that_never_comes_is_named(monkeypatch, tmp_path, executors, number):
+    """One of two tasks is there; over TCP the other one listens, but does not answer."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        stage = Stage(2, executors)
+        stage.allGather = lambda port: [port if n == number else str(deaf.getsockname()[1]) for n in range(2)]
+        stage.local.number = number
+        monkeypatch.setattr(pyspark, "BarrierTaskContext", stage)
+        with pytest.raises(
+            TransportError, match=f"task {number} waited 0.3 s for a connection from task {1 - number} of 2"
+        ):
+            Gang(SECRET, patience=0.3)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("executors", [1, 2])
+def test_a_task_that_falls_silent_is_named(monkeypatch, executors):
+    all_done = threading.Barrier(3, timeout=20)
+
+    def work(gang):
+        gang.patience, gang.close = 0.3, lambda: None
+        if gang.number != 2:
+            with pytest.raises(TransportError, match=f"task {gang.number} waited 0.3 s for a message from task 2 of 3"):
+                gang.gather(None)
+        all_done.wait()
+        if gang.number == 0:
+            with pytest.raises(TransportError, match="from tasks 1, 2 of 3"):
+                gang.take("something")
+        all_done.wait()
+
+    run_tasks(monkeypatch, 3, work, executors)
+
+
+def test_a_task_that_stops_within_a_message_is_named(monkeypatch):
+    over = threading.Event()
+
+    def work(gang):
+        gang.close = lambda: None
+        (peer,) = gang._peers.values()
+        if gang.number == 1:
+            os.write(peer.fileno(), (1000).to_bytes(4, "big") + b"not all")
+            over.wait(20)
+        else:
+            _limit(peer, 0.3)
+            with pytest.raises(TransportError, match="for the rest of a message from task 1 of 2"):
+                gang.take("anything")
+            over.set()
+
+    run_tasks(monkeypatch, 2, work)
 
 
 def test_alone():
