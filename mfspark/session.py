@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,20 @@ def _check_submitted_jars() -> None:
 def is_connect(spark: SparkSession) -> bool:
     """Return whether the session is a Spark Connect client (no JVM in this process)."""
     return "connect" in type(spark).__module__
+
+
+def collected_by_jvm(spark: SparkSession, held: Any) -> Callable[[], bool]:
+    """Return a function that says whether a classic session's JVM has let go of an object (once Python has, too)."""
+    context: Any = spark.sparkContext
+    reference = context._jvm.java.lang.ref.WeakReference(held)
+
+    def collected() -> bool:
+        try:
+            return bool(reference.refersTo(None))
+        except Exception:  # noqa: BLE001 - the JVM has ended, and all its objects with it
+            return True
+
+    return collected
 
 
 def default_parallelism(spark: SparkSession) -> int:

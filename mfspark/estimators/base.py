@@ -132,11 +132,11 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             frame, release = block_frames.build(
                 encoded, found, layout, self.getOrDefault("carrier"), self._sides, pieces_only=barrier and not keeps
             )
-            workspace.later(release)
-            seen = workspace.hand_over(frame) if keeps else None
+            seen = workspace.hand_over(frame, release) if keeps else None
             if seen is not None:
                 blocks = seen[0]
             else:
+                workspace.later(release)
                 blocks = frame if barrier else workspace.replace(encoded, frame)
             fitted, history = self._train(blocks, layout, found, settings)
         model = self._model._of(self, fitted, history, dataset)

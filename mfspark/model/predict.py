@@ -19,7 +19,9 @@ from mfspark.kernels.losses import get_loss
 from mfspark.kernels.topk import pair_scores
 from mfspark.model.factorization import Factorization
 from mfspark.session import is_connect
+from mfspark.transport.broadcast import send
 from mfspark.transport.carriers import carry
+from mfspark.transport.workers import check_workers
 
 PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float], str]
 
@@ -71,11 +73,12 @@ def add_predictions(dataset: DataFrame, user: Column, item: Column, name: str, d
             yield pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names[:-2], name])
 
     rows = dataset.select("*", user.alias(ids[0]), item.alias(ids[1]))
-    return carry(rows, data, score, schema)[0]
+    return carry(rows, data, score, schema).frame
 
 
 def _pair_udf(dataset: DataFrame, data: PairData) -> Callable[..., Column]:
-    sent = dataset.sparkSession.sparkContext.broadcast(data)
+    check_workers(dataset.sparkSession)
+    sent = send(dataset.sparkSession, data)
     if hasattr(F, "arrow_udf"):
 
         def score(users: pa.Array, items: pa.Array) -> pa.Array:

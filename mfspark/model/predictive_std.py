@@ -60,4 +60,4 @@ def add_deviations(
             yield pa.RecordBatch.from_arrays([*batch.columns[:-2], found], names=[*batch.schema.names[:-2], name])
 
     rows = dataset.select("*", *(column.alias(side) for column, side in zip(pair, _PAIR, strict=True)))
-    return carry(rows, data, spread, schema)[0]
+    return carry(rows, data, spread, schema).frame

@@ -23,7 +23,7 @@ from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.ids import IdColumns, how_many
 from mfspark.model.predict import respond
 from mfspark.session import default_parallelism
-from mfspark.transport.carriers import Release, carry
+from mfspark.transport.carriers import carry
 
 
 class Ranking(NamedTuple):
@@ -61,9 +61,7 @@ class Ranking(NamedTuple):
         return T.StructType([T.StructField(self.names[0], self.kinds[0]), lists])
 
 
-def best_of(
-    blocks: DataFrame, bounds: NDArray[np.int64], ranking: Ranking, n: int, size: int
-) -> tuple[DataFrame, Release]:
+def best_of(blocks: DataFrame, bounds: NDArray[np.int64], ranking: Ranking, n: int, size: int) -> DataFrame:
     """Return the n best candidates of every row, as ids.
 
     Parameters
@@ -93,7 +91,7 @@ def best_of(
                 scores = respond(scores, limits, loss)
                 yield from _recommendations(row_ids[part.start : part.stop], column_ids, places, scores, schema)
 
-    return carry(blocks, (ranking.arrays, ranking.ids), best, schema, packed=True)
+    return carry(blocks, (ranking.arrays, ranking.ids), best, schema, packed=True).frame
 
 
 def _recommendations(
@@ -129,7 +127,7 @@ class Recommender(NamedTuple):
         """Return the same without the training pairs, whose blocks are on the workers already."""
         n = how_many(n, "the number of recommendations")
         frame = _seen_columns(kept.frame.where(F.col("block") < len(kept.bounds[side]) - 1), side)
-        return best_of(frame, kept.bounds[side], self._ranking(side, None), n, self.size)[0]
+        return best_of(frame, kept.bounds[side], self._ranking(side, None), n, self.size)
 
     def for_subset(self, side: Side, dataset: DataFrame, n: int, seen: DataFrame | None) -> DataFrame:
         """Return the best n of the other side for the distinct known ids of a data set."""
@@ -148,7 +146,7 @@ class Recommender(NamedTuple):
         ranking = Ranking((array[chosen], array), pair, (name, name), (kind, kind), score_name="similarity")
         spark = SparkSession.active()
         bounds = _bounds(len(chosen), spark)
-        return best_of(_own_blocks(chosen, bounds, spark), bounds, ranking, n, self.size)[0]
+        return best_of(_own_blocks(chosen, bounds, spark), bounds, ranking, n, self.size)
 
     def _best(self, side: Side, n: int, seen: DataFrame | None, rows: NDArray[Any] | None) -> DataFrame:
         n = how_many(n, "the number of recommendations")
@@ -160,7 +158,7 @@ class Recommender(NamedTuple):
             frame = numbers.select(F.col("id").cast("int").alias("block"))
         else:
             frame = self._seen_blocks(side, seen, ranking.ids[0], bounds)
-        return best_of(frame, bounds, ranking, n, self.size)[0]
+        return best_of(frame, bounds, ranking, n, self.size)
 
     def _ranking(self, side: Side, rows: NDArray[Any] | None) -> Ranking:
         arrays, names, kinds, known = self.fitted.scoring(), *self.ids

@@ -30,7 +30,7 @@ from mfspark.training.history import Iteration
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
 from mfspark.transport.barrier import Gang, Solo
-from mfspark.transport.carriers import carry
+from mfspark.transport.carriers import Carried, carry
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,8 @@ def fit(blocks: DataFrame, job: Job, factors: Factors) -> list[Iteration]:
     if job.tasks > 1:
         # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
         frame = place(frame, "block", job.tasks)
-    rows = frame.toArrow()
-    release()
     try:
-        return task_rows.collect(rows, factors.sides)
+        return task_rows.collect(Carried(frame, release).collect(), factors.sides)
     except UnsolvableError as error:
         raise error.named(factors) from None
 

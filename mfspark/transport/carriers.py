@@ -1,6 +1,6 @@
 """How arrays of the driver reach the workers: named strategies, one interface.
 
-``carry(frame, data, function, schema, packed)`` returns the frame ``function(batches, data)`` of every partition.
+``carry(frame, data, function, schema, packed)`` gives the frame ``function(batches, data)`` of every partition.
 ``data`` is anything that pickles. ``packed`` says that a partition has few, large rows (blocks), not many small ones.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -16,11 +16,36 @@ from pyspark.sql import functions as F
 
 from mfspark.session import is_connect
 from mfspark.transport.arrow import chunks, row_batch, to_ipc
+from mfspark.transport.broadcast import destroy, send
+from mfspark.transport.workers import check_workers
 
 Batches = Iterator[pa.RecordBatch]
 Function = Callable[[Batches, Any], Batches]
 Release = Callable[[], None]
 _CARRIED = "__carried"
+
+
+class Carried(NamedTuple):
+    """A frame that is computed with data of the driver.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The lazy result.
+    release : callable
+        Frees what was sent at once; the frame cannot be evaluated any more. Where it is never called, that is freed
+        when Spark has forgotten the frame and all that derives from it.
+    """
+
+    frame: DataFrame
+    release: Release
+
+    def collect(self) -> pa.Table:
+        """Return the result, computed once, and release what was sent."""
+        try:
+            return self.frame.toArrow()
+        finally:
+            self.release()
 
 
 def _broadcast(
@@ -30,19 +55,17 @@ def _broadcast(
     schema: Any,
     packed: bool,  # noqa: ARG001
     barrier: bool,
-) -> tuple[DataFrame, Release]:
+) -> Carried:
     """Send the data once to every executor as a broadcast variable (classic Spark only)."""
-    sent = frame.sparkSession.sparkContext.broadcast(data)
+    sent = send(frame.sparkSession, data)
 
     def run(batches: Batches) -> Batches:
         return function(batches, sent.value)
 
-    return frame.mapInArrow(run, schema, barrier=barrier), lambda: sent.unpersist()
+    return Carried(frame.mapInArrow(run, schema, barrier=barrier), lambda: destroy(sent))
 
 
-def _join(
-    frame: DataFrame, data: Any, function: Function, schema: Any, packed: bool, barrier: bool
-) -> tuple[DataFrame, Release]:
+def _join(frame: DataFrame, data: Any, function: Function, schema: Any, packed: bool, barrier: bool) -> Carried:
     """Send the data as a one-row table, broadcast-joined to few, large rows (Spark Connect and serverless too)."""
     spark = frame.sparkSession
     kept = frame.columns
@@ -60,10 +83,10 @@ def _join(
         if first is not None:
             yield from function(inner(first), pickle.loads(first.column(_CARRIED)[0].as_buffer()))
 
-    return joined.mapInArrow(run, schema, barrier=barrier), lambda: None
+    return Carried(joined.mapInArrow(run, schema, barrier=barrier), lambda: None)
 
 
-CARRIERS: dict[str, Callable[..., tuple[DataFrame, Release]]] = {"broadcast": _broadcast, "join": _join}
+CARRIERS: dict[str, Callable[..., Carried]] = {"broadcast": _broadcast, "join": _join}
 """The strategies by name."""
 
 
@@ -75,7 +98,7 @@ def carry(
     packed: bool = False,
     carrier: str = "auto",
     barrier: bool = False,
-) -> tuple[DataFrame, Release]:
+) -> Carried:
     """Apply a function of Arrow batches and driver data to every partition.
 
     Parameters
@@ -97,11 +120,15 @@ def carry(
 
     Returns
     -------
-    frame : DataFrame
-        The lazy result.
-    release : callable
-        To be called when the result is not evaluated any more.
+    Carried
+        The lazy result, and how to free what was sent.
+
+    Raises
+    ------
+    SetupError
+        The session's workers cannot run mfspark (``check_workers``).
     """
+    check_workers(frame.sparkSession)
     name = default_carrier(frame.sparkSession) if carrier == "auto" else carrier
     return CARRIERS[name](frame, data, function, schema, packed, barrier)
 

@@ -4,37 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
 from mfspark.errors import ParameterError
 
-Kept = tuple[DataFrame, Callable[[], None] | None]
 Table = Callable[[DataFrame], DataFrame]
+
+
+class Kept(NamedTuple):
+    """A frame that is kept, and the function that lets it go (None where nothing is kept)."""
+
+    frame: DataFrame
+    let_go: Callable[[], None] | None
 
 
 def _persist(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
     """Cache on the executors, spilling to disk; computed by its first use."""
     kept = frame.persist() if level is None else frame.persist(storage_level(level))
-    return kept, lambda: _quietly(kept.unpersist)
+    return Kept(kept, lambda: _quietly(kept.unpersist))
 
 
 def _checkpoint(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
     """Cut the lineage with a local checkpoint; computed at once."""
-    return frame.localCheckpoint(eager=True), lambda: None
+    return Kept(frame.localCheckpoint(eager=True), lambda: None)
 
 
 def _delta(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
     """Write to a table and read it back: works where nothing can be cached."""
     if table is None:
         raise ParameterError("materializer 'delta' needs a folder for its table: set workPath")
-    return table(frame), lambda: None
+    return Kept(table(frame), lambda: None)
 
 
 def _none(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
     """Keep nothing: every half step builds the blocks again."""
-    return frame, None
+    return Kept(frame, None)
 
 
 MATERIALIZERS = {"persist": _persist, "checkpoint": _checkpoint, "delta": _delta, "none": _none}
@@ -78,14 +85,15 @@ class Workspace:
     def __init__(self, materialiser: Materialiser) -> None:
         self.materialiser = materialiser
         self._actions: dict[int, Callable[[], object]] = {}
+        self._handed_over: list[Callable[[], None]] = []
 
     def __enter__(self) -> Workspace:
         """Return the workspace."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let everything go."""
-        for action in self._actions.values():
+        """Let everything go; after an error also what was handed over."""
+        for action in [*self._actions.values(), *(self._handed_over if error[0] is not None else [])]:
             _quietly(action)
 
     def later(self, action: Callable[[], object]) -> None:
@@ -99,10 +107,17 @@ class Workspace:
             self._actions[id(kept)] = let_go
         return kept
 
-    def hand_over(self, frame: DataFrame) -> tuple[DataFrame, Callable[[], None]]:
-        """Keep a frame beyond the end, and return it with the function that lets it go."""
+    def hand_over(self, frame: DataFrame, release: Callable[[], None]) -> tuple[DataFrame, Callable[[], None]]:
+        """Keep a frame beyond the end, and return it with the function that lets it go, and then what it is made of."""
         kept, let_go = self.materialiser.keep(frame)
-        return kept, lambda: _quietly(let_go or (lambda: None))
+
+        def end() -> None:
+            for action in (let_go, release):
+                if action is not None:
+                    _quietly(action)
+
+        self._handed_over.append(end)
+        return kept, end
 
     def replace(self, old: DataFrame, frame: DataFrame) -> DataFrame:
         """Keep a frame computed from an old one, which is let go as soon as the new one is there."""
