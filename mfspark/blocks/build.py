@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from mfspark.blocks.encode import CHUNK
+from mfspark.blocks.index import index_of_codes
 from mfspark.blocks.profile import Profile
 from mfspark.errors import DataError
 from mfspark.kernels.csr import Block, Side, balanced_bounds, counting_order
-from mfspark.transport.arrow import flat, row_batch
-from mfspark.transport.carriers import Release, carry
+from mfspark.transport.arrow import row_batch
+from mfspark.transport.carriers import Carried, carry
 
 BLOCK_BYTES = 64 << 20  # well below every limit on one Arrow or Spark cell
 ROW_COST = 150.0  # solving a row of rank 64 costs about as much as assembling this many ratings
@@ -75,6 +75,11 @@ def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], we
         numUserBlocks, numItemBlocks.
     weighted : bool
         Whether the ratings carry weights.
+
+    Returns
+    -------
+    Layout
+        The bounds of the blocks of both sides, and which columns their ratings have.
     """
     coded = profile.values is not None
     cell = 4 + (1 if coded else 4) + (4 if weighted else 0)
@@ -95,10 +100,33 @@ def build(
     carrier: str = "auto",
     sides: tuple[Side, ...] = tuple(Side),
     pieces_only: bool = False,
-) -> tuple[DataFrame, Release]:
+) -> Carried:
     """Return the frame of blocks (lazy): block, and for each side the parts of its Block as binary columns.
 
-    With ``pieces_only`` the pieces of the blocks, each with its block's task, which puts them together (``assembled``).
+    Parameters
+    ----------
+    encoded : DataFrame
+        From ``encode``.
+    profile : Profile
+        Both sides' ids.
+    layout : Layout
+        How to cut both sides.
+    carrier : str, default "auto"
+        How the ids reach the workers.
+    sides : tuple of Side
+        The sides whose blocks are wanted.
+    pieces_only : bool, default False
+        Whether to return the pieces of the blocks, each on its block's task, which puts them together (``assembled``).
+
+    Returns
+    -------
+    Carried
+        The frame of blocks or of pieces, row b or target b in partition b, and how to free the ids that were sent.
+
+    Raises
+    ------
+    DataError
+        When it is computed: the ratings are not those that were encoded.
     """
     data = (layout, tuple(side.ids for side in profile.sides), sides)
     pieces, release = carry(encoded, data, _cut, _PIECE_SCHEMA, packed=True, carrier=carrier)
@@ -106,13 +134,13 @@ def build(
         pieces = pieces.unionByName(_empty_pieces(encoded, layout, sides))
     placed = place(pieces, "target", layout.blocks)
     if pieces_only:
-        return placed, release
+        return Carried(placed, release)
     columns = ", ".join(f"{side.stem}_{part} binary" for side in sides for part in _PARTS)
 
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return assembled(batches, layout, sides)
 
-    return placed.mapInArrow(assemble, f"block int, {columns}"), release
+    return Carried(placed.mapInArrow(assemble, f"block int, {columns}"), release)
 
 
 def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[Side, ...]) -> DataFrame:
@@ -124,20 +152,36 @@ def _empty_pieces(encoded: DataFrame, layout: Layout, sides: tuple[Side, ...]) -
 
 
 def place(frame: DataFrame, column: str, partitions: int) -> DataFrame:
-    """Send every row to the partition whose number stands in a column."""
+    """Send every row to the partition whose number stands in a column.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The rows.
+    column : str
+        An int column with numbers from 0 to ``partitions`` - 1.
+    partitions : int
+        How many partitions the result has.
+
+    Returns
+    -------
+    DataFrame
+        The rows after one shuffle. Before Spark 4.1 a row goes to the partition of its number's hash, so that some
+        partitions hold the rows of several numbers and some hold none.
+    """
     if hasattr(frame, "repartitionById"):
         return frame.repartitionById(partitions, F.col(column))
-    return frame.repartition(partitions, F.col(column))  # Spark 4.0: blocks may share a partition
+    return frame.repartition(partitions, F.col(column))
 
 
 def read_block(batch: pa.RecordBatch, row: int, side: Side, layout: Layout) -> Block:
     """Return one side of one row of the frame of blocks, without copying."""
     kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "values": _value_kind(layout)}
     kinds |= {"held_indptr": np.int64, "held_indices": np.int32, "held_values": np.float32}
-    found: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for part in _PARTS:
-        found[part] = np.frombuffer(batch.column(f"{side.stem}_{part}")[row].as_buffer(), kinds[part])
-    return Block(table=layout.table, **found)
+        arrays[part] = np.frombuffer(batch.column(f"{side.stem}_{part}")[row].as_buffer(), kinds[part])
+    return Block(table=layout.table, **arrays)
 
 
 def _value_kind(layout: Layout) -> type:
@@ -153,11 +197,11 @@ def _cut(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatc
     order = (context.partitionId() if context else 0) << 32
     block_of = [np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds)) for bounds in layout.bounds]
     for places, chunk in _decoded(batches, ids):
-        index, values, weights, held = _columns(chunk, places, layout)
+        ratings = _indexed(chunk, places, layout)
         for side in sides:
-            target = block_of[side][index[side]]
+            target = block_of[side][ratings.index[side]]
             sorting, starts = counting_order(target, len(layout.bounds[side]) - 1)
-            arrays = (index[side], index[side.other], values, weights, held)
+            arrays = (ratings.index[side], ratings.index[side.other], ratings.values, ratings.weights, ratings.held)
             moved = [array[sorting] if array.size else array for array in arrays]
             for block in np.flatnonzero(np.diff(starts)):
                 part = slice(starts[block], starts[block + 1])
@@ -173,7 +217,7 @@ def _decoded(batches: Iterator[pa.RecordBatch], ids: tuple[pa.Array, pa.Array]) 
     for batch in batches:
         for row in range(batch.num_rows):
             if batch.column("problems")[row].is_valid:
-                places = [_places(batch.column(f"{side.stem}_ids")[row], ids[side]) for side in Side]
+                places = [index_of_codes(batch.column(f"{side.stem}_ids")[row], ids[side]) for side in Side]
                 for chunk in held:
                     yield places, chunk
                 held = []
@@ -181,16 +225,18 @@ def _decoded(batches: Iterator[pa.RecordBatch], ids: tuple[pa.Array, pa.Array]) 
                 held.append({name: batch.column(name)[row].as_buffer() for name in CHUNK})
 
 
-def _places(own: Any, known: pa.Array) -> NDArray[np.int32]:
-    table = pa.ipc.open_stream(own.as_buffer()).read_all().combine_chunks()
-    found = pc.index_in(flat(table, "id"), value_set=known).fill_null(-1)
-    return np.append(found.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), np.int32(-1))
+@dataclass(frozen=True)
+class _Ratings:
+    """A chunk's ratings: both sides' indices, values (codes or floats), and weights and held-out marks, or empty."""
+
+    index: list[NDArray[np.int32]]
+    values: NDArray[Any]
+    weights: NDArray[np.float32]
+    held: NDArray[np.uint8]
 
 
-def _columns(
-    chunk: dict[str, Any], places: list[NDArray[np.int32]], layout: Layout
-) -> tuple[list[NDArray[Any]], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return a chunk's dense indices of both sides, values (codes or floats), weights and held-out marks."""
+def _indexed(chunk: dict[str, Any], places: list[NDArray[np.int32]], layout: Layout) -> _Ratings:
+    """Return a chunk's ratings under the indices of their ids, without those that are not wanted."""
     index = [place[np.frombuffer(chunk[name], np.int32)] for place, name in zip(places, CHUNK[:2], strict=True)]
     ratings, weights = (np.frombuffer(chunk[name], np.float32) for name in ("ratings", "weights"))
     held = np.frombuffer(chunk["held"], np.uint8)
@@ -205,8 +251,8 @@ def _columns(
     if not known.all():
         raise DataError("the ratings changed between two passes over them: cache or write them before fit")
     if layout.held:  # coded later: the held-out ones among them need not be in the table
-        return index, ratings, weights, held
-    return index, _codes(ratings, layout), weights, held[:0]
+        return _Ratings(index, ratings, weights, held)
+    return _Ratings(index, _codes(ratings, layout), weights, held[:0])
 
 
 def _codes(ratings: NDArray[Any], layout: Layout) -> NDArray[Any]:

@@ -38,19 +38,19 @@ def require_frame(dataset: object) -> None:
 def select(dataset: DataFrame, columns: Columns) -> DataFrame:
     """Return the columns user, item, rating (and weight, held) of a data set, with their types checked."""
     require_frame(dataset)
-    found = {field.name: field.dataType for field in dataset.schema.fields}
+    types = {field.name: field.dataType for field in dataset.schema.fields}
 
     def column(name: str, kinds: tuple[type, ...], what: str) -> Column:
-        if name not in found:
-            raise missing_column(name, found)
-        if not isinstance(found[name], kinds):
-            raise DataError(f"column {name!r} is {found[name].simpleString()}, but must be {what}: cast it first")
+        if name not in types:
+            raise missing_column(name, types)
+        if not isinstance(types[name], kinds):
+            raise DataError(f"column {name!r} is {types[name].simpleString()}, but must be {what}: cast it first")
         return F.col(f"`{name}`")
 
     chosen = []
     for side, name in zip(Side, (columns.user, columns.item), strict=True):
         ids = column(name, (*_NUMBERS, T.StringType), "a string or a number")
-        chosen.append((ids.cast("double") if isinstance(found[name], T.DecimalType) else ids).alias(side.stem))
+        chosen.append((ids.cast("double") if isinstance(types[name], T.DecimalType) else ids).alias(side.stem))
     rating = column(columns.rating, _NUMBERS, "a number") if columns.rating else F.lit(1.0)
     chosen.append(rating.cast("float").alias("rating"))
     if columns.weight:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.columns import whole
+from mfspark.blocks.index import PartitionIds
 from mfspark.kernels.csr import Side
-from mfspark.transport.arrow import chunks, flat, row_batch, to_ipc
+from mfspark.transport.arrow import chunks, flat, row_batch
+from mfspark.transport.workers import check_workers
 
 MOST_CODES = 256
 PROBLEMS = (
@@ -29,37 +31,6 @@ PROBLEMS = (
 )
 
 
-class _SideEncoder:
-    """One side of a partition: its ids in order of appearance, and the training ratings of each."""
-
-    def __init__(self) -> None:
-        self.ids: pa.Array | None = None
-        self.counts = np.empty(0, np.int64)
-
-    def codes(self, column: pa.Array, trained: NDArray[np.bool_] | slice) -> NDArray[np.int32]:
-        """Return the places of a column's ids in ``ids``, -1 for null, adding new ids."""
-        encoded = column.dictionary_encode()
-        known = encoded.dictionary
-        if self.ids is None:
-            self.ids, places = known, np.arange(len(known), dtype=np.int32)
-        else:
-            found = pc.index_in(known, value_set=self.ids)
-            new = found.is_null().to_numpy(zero_copy_only=False)
-            places = found.fill_null(0).to_numpy().copy()
-            places[new] = len(self.ids) + np.arange(new.sum())
-            self.ids = pa.concat_arrays([self.ids, known.filter(pa.array(new))])
-        codes = np.append(places, np.int32(-1))[encoded.indices.fill_null(-1).to_numpy()].astype(np.int32, copy=False)
-        counted = codes[trained]
-        counts = np.bincount(counted[counted >= 0], minlength=len(self.ids))
-        counts[: len(self.counts)] += self.counts
-        self.counts = counts
-        return codes
-
-    def ipc(self) -> bytes | None:
-        """Return the table of ids and counts as Arrow IPC."""
-        return None if self.ids is None else to_ipc(pa.table({"id": self.ids, "count": self.counts}))
-
-
 class _Encoder:
     """Encodes one partition, chunk by chunk, and sums up what it saw."""
 
@@ -69,7 +40,7 @@ class _Encoder:
         self.total = self.weight = 0.0
         self.values: NDArray[np.float32] | None = np.empty(0, np.float32)
         self.low, self.high = np.inf, -np.inf
-        self.sides = (_SideEncoder(), _SideEncoder())
+        self.sides = (PartitionIds(), PartitionIds())
 
     def add(self, table: pa.Table) -> list[bytes]:
         """Return a chunk's codes, ratings, weights and held-out marks as bytes."""
@@ -113,7 +84,7 @@ class _Encoder:
         """Return the cells of the partition's last row."""
         values = None if self.values is None else self.values.tobytes()
         numbers = [self.total, self.weight, self.low, self.high]
-        ids = [side.ipc() for side in self.sides]
+        ids = [side.to_ipc() for side in self.sides]
         return [*ids, values, self.problems.tolist(), [self.rows, self.held], numbers]
 
 
@@ -134,7 +105,13 @@ def encode(ratings: DataFrame) -> DataFrame:
 
     A row of CHUNK holds the ratings of about ROWS_AT_ONCE rows, ids being places in the partition's own list of ids; a
     partition ends with a row of SUMMARY, that list included. Nine to thirteen bytes a rating, and no id twice.
+
+    Raises
+    ------
+    SetupError
+        The session's workers cannot run mfspark (``check_workers``).
     """
+    check_workers(ratings.sparkSession)
     return ratings.mapInArrow(_encode, _ENCODED_SCHEMA)
 
 

@@ -72,21 +72,19 @@ def visit_blocks(
                 yield row_batch(kinds, (number, *visit(read_block(batch, row, side, own), number, rows, data)))
 
     schema = ", ".join(["block int", *(f"{result} {kind}" for result, kind in results.items())])
-    frame, release = carry(blocks.select(columns), data, run, schema, packed=True, carrier=carrier)
-    found = sorted(frame.toArrow().to_pylist(), key=lambda row: row["block"])
-    release()
-    return found
+    table = carry(blocks.select(columns), data, run, schema, packed=True, carrier=carrier).collect()
+    return sorted(table.to_pylist(), key=lambda row: row["block"])
 
 
-def joined(found: list[dict[str, Any]], name: str, like: NDArray[Any]) -> NDArray[Any]:
+def joined(results: list[dict[str, Any]], name: str, like: NDArray[Any]) -> NDArray[Any]:
     """Return the blocks' rows, which ``visit`` returned as bytes, as one array of the shape and type of ``like``."""
-    return np.concatenate([np.frombuffer(row[name], like.dtype) for row in found]).reshape(like.shape)
+    return np.concatenate([np.frombuffer(row[name], like.dtype) for row in results]).reshape(like.shape)
 
 
-def summed(found: list[dict[str, Any]], name: str, like: NDArray[Any]) -> NDArray[Any]:
+def summed(results: list[dict[str, Any]], name: str, like: NDArray[Any]) -> NDArray[Any]:
     """Return the sum over the blocks of arrays that ``visit`` returned as bytes, in double precision."""
     total = np.zeros(like.shape)
-    for row in found:
+    for row in results:
         total += np.frombuffer(row[name], like.dtype).reshape(like.shape)
     return total
 
@@ -98,8 +96,8 @@ def side_sums(
     n = sizes[1]
 
     def add(block: Block, _number: int, _rows: slice, _data: Any) -> tuple[bytes, bytes]:
-        of_row, found = np.repeat(np.arange(block.rows), np.diff(block.indptr)), amounts(block)
-        return tuple(np.bincount(at, found, size).tobytes() for at, size in ((of_row, block.rows), (block.indices, n)))  # type: ignore[return-value]
+        of_row, added = np.repeat(np.arange(block.rows), np.diff(block.indptr)), amounts(block)
+        return tuple(np.bincount(at, added, size).tobytes() for at, size in ((of_row, block.rows), (block.indices, n)))  # type: ignore[return-value]
 
-    found = visit_blocks(blocks, layout, Side.USER, None, add, {"own": "binary", "other": "binary"})
-    return [joined(found, "own", np.zeros(sizes[0])), summed(found, "other", np.zeros(sizes[1]))]
+    sums = visit_blocks(blocks, layout, Side.USER, None, add, {"own": "binary", "other": "binary"})
+    return [joined(sums, "own", np.zeros(sizes[0])), summed(sums, "other", np.zeros(sizes[1]))]

@@ -63,29 +63,29 @@ def profile(encoded: DataFrame, columns: Columns, explicit: bool = True) -> Prof
     DataError
         There is no row to train on, or some rows have an id, rating or weight that cannot be used.
     """
-    found = encoded.where("problems is not null").select(*SUMMARY).toArrow().to_pylist()
-    problems = np.sum([row["problems"] for row in found], axis=0) if found else np.zeros(len(PROBLEMS))
+    summaries = encoded.where("problems is not null").select(*SUMMARY).toArrow().to_pylist()
+    problems = np.sum([row["problems"] for row in summaries], axis=0) if summaries else np.zeros(len(PROBLEMS))
     names = {"user": columns.user, "item": columns.item, "rating": columns.rating, "weight": columns.weight}
     wrong = [f"{int(n)} {text.format(**names)}" for n, text in zip(problems, PROBLEMS, strict=True) if n]
     if wrong:
         raise DataError(
             f"the ratings have {'; '.join(wrong)}: remove these rows, or pass them through mfspark.data.check"
         )
-    rows = sum(row["rows"][0] for row in found)
-    held = sum(row["rows"][1] for row in found)
+    rows = sum(row["rows"][0] for row in summaries)
+    held = sum(row["rows"][1] for row in summaries)
     if rows == held:
         what = "all of them are held out" if rows else "the data set is empty"
         raise DataError(f"no ratings to train on: {rows} rows, {what}")
-    numbers = np.array([row["numbers"] for row in found])
+    numbers = np.array([row["numbers"] for row in summaries])
     coded = None
-    if all(row["values"] is not None for row in found):
-        values = np.unique(np.concatenate([np.frombuffer(row["values"], np.float32) for row in found]))
+    if all(row["values"] is not None for row in summaries):
+        values = np.unique(np.concatenate([np.frombuffer(row["values"], np.float32) for row in summaries]))
         coded = values if len(values) <= MOST_CODES else None
     if not explicit and numbers[:, 3].max() <= 0:
         raise DataError(
             f"column {columns.rating!r} has no positive value, so that no pair is liked (implicitPrefs=True)"
         )
-    sides = (_side([row["user_ids"] for row in found]), _side([row["item_ids"] for row in found]))
+    sides = (_side([row["user_ids"] for row in summaries]), _side([row["item_ids"] for row in summaries]))
     return Profile(
         sides, coded, rows, held, numbers[:, 0].sum(), numbers[:, 1].sum(), numbers[:, 2].min(), numbers[:, 3].max()
     )
