@@ -29,7 +29,7 @@ from mfspark.training.als import Factors, UnsolvableError, measures, seen_from
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
-from mfspark.transport.barrier import Gang, Solo
+from mfspark.transport.barrier import Alone, Peers
 from mfspark.transport.carriers import Carried, carry
 
 
@@ -97,7 +97,7 @@ def _task(batches: Iterator[pa.RecordBatch], data: tuple[Factors, Job]) -> Itera
         batches = itertools.chain([first], batches)
         batches = assembled(batches, job.layout) if "target" in first.schema.names else batches
     rows = [(batch, row) for batch in batches for row in range(batch.num_rows)]
-    peers = Gang(job.secret) if job.tasks > 1 else Solo()
+    peers = Peers(job.secret) if job.tasks > 1 else Alone()
     own = [_own_block(rows, side, peers.number, job.layout) for side in Side]
     factors = Factors([side.copy() for side in start.sides], start.intercept)
     hooks = [reporter(job.stopping.max_iter, job.every, job.stage)] if peers.number == 0 else []
@@ -122,7 +122,7 @@ class HalfSteps:
 
     own: list[Block]
     job: Job
-    peers: Solo
+    peers: Alone
 
     def __call__(self, factors: Factors, iteration: int) -> Measures:  # noqa: ARG002
         """Run a sweep, replacing ``factors``, the same in every task."""

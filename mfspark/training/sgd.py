@@ -32,7 +32,7 @@ from mfspark.kernels.sgd.cells import Rows, UserBlock
 from mfspark.training import task_rows
 from mfspark.training.history import Iteration
 from mfspark.training.sgd_worker import Job, Worker
-from mfspark.transport.barrier import Gang, Solo
+from mfspark.transport.barrier import Alone, Peers
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -48,7 +48,7 @@ def run(batches: Batches, job: Job) -> Batches:
             if number < job.blocks:
                 block = read_block(batch, row, Side.USER, own)
                 users.append(UserBlock(number, int(bounds[Side.USER][number]), block, bounds[Side.ITEM], job.recipe))
-    peers = Gang(job.secret) if job.tasks > 1 else Solo()
+    peers = Peers(job.secret) if job.tasks > 1 else Alone()
     worker = Worker(job, users, peers)
     try:
         history = worker.train()

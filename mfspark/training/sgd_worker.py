@@ -28,7 +28,7 @@ from mfspark.kernels.sgd.control import Course, EpochSums, all_finite
 from mfspark.training.history import Iteration, rmse
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
-from mfspark.transport.barrier import Solo
+from mfspark.transport.barrier import Alone
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Worker:
     It is the state of its fit: what changes from epoch to epoch are the rows in its ``snapshot``, and its ``course``.
     """
 
-    def __init__(self, job: Job, users: list[UserBlock], peers: Solo) -> None:
+    def __init__(self, job: Job, users: list[UserBlock], peers: Alone) -> None:
         self.job, self.recipe, self.peers = job, job.recipe, peers
         self.owner: dict[int, int] = {}
         for task, numbers in enumerate(peers.gather([user.number for user in users])):

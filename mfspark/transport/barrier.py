@@ -1,7 +1,7 @@
 """Tasks of one barrier stage that talk to each other: Spark starts them together, they exchange arrays directly.
 
 As xgboost.spark and Horovod do, a barrier stage only brings the tasks together; data then goes from task to task over
-sockets, not through the driver. If one task fails, Spark runs the whole stage again from its input, so a gang's work
+sockets, not through the driver. If one task fails, Spark runs the whole stage again from its input, so its work
 counts wholly or not at all. No wait is without end: a task that hears nothing fails, and says whom it waited for.
 """
 
@@ -27,8 +27,8 @@ _GREETING = 30.0  # seconds for a peer that has connected to show that it knows 
 _BYE = "bye"  # a task's last word: that it then hangs up is no failure
 
 
-class Solo:
-    """A gang of one."""
+class Alone:
+    """A barrier stage of one task."""
 
     number, size = 0, 1
 
@@ -38,17 +38,17 @@ class Solo:
 
     def send(self, to: int, key: Hashable, value: Any) -> None:  # noqa: ARG002
         """Send a value to another task, which takes it by its key."""
-        raise RuntimeError("a gang of one has nobody to send to")
+        raise RuntimeError("a stage of one task has nobody to send to")
 
     def take(self, key: Hashable, sender: int | None = None) -> Any:  # noqa: ARG002
         """Return the value another task sent under a key, waiting for it."""
-        raise RuntimeError("a gang of one has nobody to take from")
+        raise RuntimeError("a stage of one task has nobody to take from")
 
     def close(self) -> None:
         """Finish sending, and hang up."""
 
 
-class Gang(Solo):
+class Peers(Alone):
     """The tasks of this task's barrier stage, each connected with each.
 
     Parameters
@@ -158,8 +158,9 @@ class Gang(Solo):
 
     def _missing(self, tasks: list[int], what: str) -> TransportError:
         who = f"task{'s' if len(tasks) > 1 else ''} {', '.join(map(str, tasks))} of {self.size}"
+        waited, self.patience = self.patience, 0.0  # what comes after a failure need not wait again
         return TransportError(
-            f"task {self.number} waited {self.patience:g} s for {what} from {who}, in vain: look at what it does"
+            f"task {self.number} waited {waited:g} s for {what} from {who}, in vain: look at what it does"
         )
 
     def gather(self, value: Any) -> list[Any]:

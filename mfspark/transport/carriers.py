@@ -116,7 +116,7 @@ def carry(
     carrier : str
         A key of CARRIERS, or "auto": by the kind of session.
     barrier : bool
-        Whether all partitions' tasks start together (a gang).
+        Whether all partitions' tasks start together, in one barrier stage.
 
     Returns
     -------

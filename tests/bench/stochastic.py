@@ -42,7 +42,7 @@ def sgd_kernel(size, folder, rank):
     from mfspark.kernels.csr import Block, counting_order
     from mfspark.kernels.sgd.cells import Recipe, UserBlock
     from mfspark.training.sgd_worker import Job, Worker
-    from mfspark.transport.barrier import Solo
+    from mfspark.transport.barrier import Alone
 
     users, items, ratings = arrays(size, folder)
     bounds = tuple(np.array([0, int(ids.max()) + 1]) for ids in (users, items))
@@ -50,7 +50,7 @@ def sgd_kernel(size, folder, rank):
     block = Block(indptr, items[order].astype(np.int32), ratings[order])
     recipe = Recipe(rank=rank, step=STEP, schedule="adagrad", reg=(REG, REG), epochs=8, signed=False)
     layout = Layout(bounds, np.empty(0, np.float32), weighted=False, held=False)
-    history = Worker(Job(recipe, layout, 1), [UserBlock(0, 0, block, bounds[1], recipe)], Solo()).train()
+    history = Worker(Job(recipe, layout, 1), [UserBlock(0, 0, block, bounds[1], recipe)], Alone()).train()
     return dict(epoch_one_thread=statistics.median([row.seconds for row in history][2:]))
 
 

@@ -21,7 +21,7 @@ from mfspark.training.loop import Stopping
 from mfspark.training.placement import Placement, _checked, task_count
 from mfspark.training.sgd import run
 from mfspark.training.sgd_worker import Job, Worker
-from mfspark.transport.barrier import Solo
+from mfspark.transport.barrier import Alone
 
 USERS, ITEMS = 40, 30
 RECIPE = Recipe(rank=4, step=0.02, reg_param=(0.05, 0.08), epochs=3, std=0.5, seed=7, mean=3.0)
@@ -62,7 +62,7 @@ def worker_of(recipe, d=1, tasks=1, data=None, weights=EMPTY):
         UserBlock(number, int(job.bounds[0][number]), block, job.bounds[1], recipe)
         for number, block in enumerate(blocks)
     ]
-    return Worker(job, users, Solo())
+    return Worker(job, users, Alone())
 
 
 def factors(worker):
@@ -314,7 +314,7 @@ NONNEGATIVE = {"nonnegative": True, "signed": False}
 def implicit_fit(data, recipe):
     bounds = (np.array([0, 60]), np.array([0, 30]))
     job = Job(recipe, Layout(bounds, EMPTY, False, False), 1, b"secret")
-    return Worker(job, [UserBlock(0, 0, blocks_of(bounds[0], *data)[0], bounds[1], recipe)], Solo()).train()
+    return Worker(job, [UserBlock(0, 0, blocks_of(bounds[0], *data)[0], bounds[1], recipe)], Alone()).train()
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])

@@ -15,7 +15,7 @@ import pyspark
 import pytest
 
 from mfspark.errors import TransportError
-from mfspark.transport.barrier import Gang, Solo, _limit
+from mfspark.transport.barrier import Alone, Peers, _limit
 
 SECRET = b"only these tasks know"
 
@@ -54,9 +54,9 @@ def run_tasks(monkeypatch, tasks, work, executors=2, before=ports_differ):
 
     def task(number):
         stage.local.number = number
-        gang = Gang(SECRET)
-        found = work(gang)
-        gang.close()
+        peers = Peers(SECRET)
+        found = work(peers)
+        peers.close()
         return found
 
     with ThreadPoolExecutor(tasks) as pool:
@@ -66,8 +66,8 @@ def run_tasks(monkeypatch, tasks, work, executors=2, before=ports_differ):
 @pytest.mark.parametrize("executors", [1, 2])
 @pytest.mark.parametrize("tasks", [2, 5])
 def test_gathered_values_are_in_the_order_of_the_tasks(monkeypatch, tasks, executors):
-    def work(gang):
-        return [gang.gather((gang.number, turn)) for turn in range(3)]
+    def work(peers):
+        return [peers.gather((peers.number, turn)) for turn in range(3)]
 
     found = run_tasks(monkeypatch, tasks, work, executors)
     assert found == [[[(n, turn) for n in range(tasks)] for turn in range(3)]] * tasks
@@ -76,12 +76,12 @@ def test_gathered_values_are_in_the_order_of_the_tasks(monkeypatch, tasks, execu
 def test_everybody_sends_much_at_once_without_waiting_for_each_other(monkeypatch):
     array = np.arange(2_000_000, dtype=np.float32)
 
-    def work(gang):
+    def work(peers):
         for to in range(3):
-            if to != gang.number:
-                gang.send(to, ("items", gang.number), array + gang.number)
-        gang.gather(None)
-        return [gang.take(("items", n))[1] for n in reversed(range(3)) if n != gang.number]
+            if to != peers.number:
+                peers.send(to, ("items", peers.number), array + peers.number)
+        peers.gather(None)
+        return [peers.take(("items", n))[1] for n in reversed(range(3)) if n != peers.number]
 
     assert run_tasks(monkeypatch, 3, work) == [[3, 2], [3, 1], [2, 1]]
 
@@ -100,7 +100,7 @@ def test_a_stranger_is_not_let_in(monkeypatch):
         thread.start()
         thread.join(0.2)
 
-    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), before=knock) == [[0, 1], [0, 1]]
+    assert run_tasks(monkeypatch, 2, lambda peers: peers.gather(peers.number), before=knock) == [[0, 1], [0, 1]]
     assert len(refused) == 1
 
 
@@ -109,20 +109,20 @@ def test_tasks_of_one_executor_start_anew_where_a_killed_attempt_left_its_socket
     for number in range(2):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(tmp_path / f"mfspark-{hashlib.sha256(SECRET).hexdigest()[:24]}-{number}"))
-    assert run_tasks(monkeypatch, 2, lambda gang: gang.gather(gang.number), executors=1) == [[0, 1], [0, 1]]
+    assert run_tasks(monkeypatch, 2, lambda peers: peers.gather(peers.number), executors=1) == [[0, 1], [0, 1]]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_task_whose_peer_is_lost_fails_too(monkeypatch):
-    def work(gang):
-        if gang.number == 1:
-            for peer in gang._peers.values():
+    def work(peers):
+        if peers.number == 1:
+            for peer in peers._peers.values():
                 peer.close()
-            gang.close = lambda: None
+            peers.close = lambda: None
             return "lost"
-        gang.close = lambda: None
+        peers.close = lambda: None
         with pytest.raises((EOFError, OSError)):
-            gang.gather(None)
+            peers.gather(None)
         return "failed"
 
     assert run_tasks(monkeypatch, 2, work) == ["failed", "lost"]
@@ -140,7 +140,7 @@ def test_a_task_that_never_comes_is_named(monkeypatch, tmp_path, executors, numb
         with pytest.raises(
             TransportError, match=f"task {number} waited 0.3 s for a connection from task {1 - number} of 2"
         ):
-            Gang(SECRET, patience=0.3)
+            Peers(SECRET, patience=0.3)
     assert not list(tmp_path.iterdir())
 
 
@@ -148,15 +148,17 @@ def test_a_task_that_never_comes_is_named(monkeypatch, tmp_path, executors, numb
 def test_a_task_that_falls_silent_is_named(monkeypatch, executors):
     all_done = threading.Barrier(3, timeout=20)
 
-    def work(gang):
-        gang.patience, gang.close = 0.3, lambda: None
-        if gang.number != 2:
-            with pytest.raises(TransportError, match=f"task {gang.number} waited 0.3 s for a message from task 2 of 3"):
-                gang.gather(None)
+    def work(peers):
+        peers.patience, peers.close = 0.3, lambda: None
+        if peers.number != 2:
+            with pytest.raises(
+                TransportError, match=f"task {peers.number} waited 0.3 s for a message from task 2 of 3"
+            ):
+                peers.gather(None)
         all_done.wait()
-        if gang.number == 0:
+        if peers.number == 0:
             with pytest.raises(TransportError, match="from tasks 1, 2 of 3"):
-                gang.take("something")
+                peers.take("something")
         all_done.wait()
 
     run_tasks(monkeypatch, 3, work, executors)
@@ -165,23 +167,23 @@ def test_a_task_that_falls_silent_is_named(monkeypatch, executors):
 def test_a_task_that_stops_within_a_message_is_named(monkeypatch):
     over = threading.Event()
 
-    def work(gang):
-        gang.close = lambda: None
-        (peer,) = gang._peers.values()
-        if gang.number == 1:
+    def work(peers):
+        peers.close = lambda: None
+        (peer,) = peers._peers.values()
+        if peers.number == 1:
             os.write(peer.fileno(), (1000).to_bytes(4, "big") + b"not all")
             over.wait(20)
         else:
             _limit(peer, 0.3)
             with pytest.raises(TransportError, match="for the rest of a message from task 1 of 2"):
-                gang.take("anything")
+                peers.take("anything")
             over.set()
 
     run_tasks(monkeypatch, 2, work)
 
 
 def test_alone():
-    solo = Solo()
+    solo = Alone()
     assert solo.gather(3) == [3] and (solo.number, solo.size) == (0, 1)
     with pytest.raises(RuntimeError):
         solo.send(1, "key", 3)

@@ -36,7 +36,7 @@ def files(spark):
 
 FITS = {
     "jobs": {"loop": "jobs"},
-    "barrier": {"loop": "gang"},
+    "barrier": {"loop": "barrier"},
     "filterSeen": {"loop": "jobs", "filterSeen": True},
 }
 
