@@ -102,7 +102,7 @@ INTERCEPTS = ("none", "mean", "learned")
 """How a model's constant comes about: 0, the link of the mean rating, or a parameter of the descent."""
 REFUSALS = {
     "samples": "BPMF cannot fold in: fit again with the new ratings, or use ALS",
-    "svd": "this model's factors do not solve ALS's equations, so that nothing can be folded in",
+    "svd": "this model's factors do not solve ALS's equations, so that nothing can be folded in: fit again, or use ALS",
     "svdpp": "SVDPlusPlus cannot fold in: the model keeps no implicit factors: fit again, or use ALS with biases",
 }
 """Why a model cannot be folded into, by the rule ``Objective.folds``."""
