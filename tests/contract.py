@@ -1,12 +1,14 @@
 """What every fitted model must do, whatever fitted it: one class, which each estimator's tests inherit."""
 
+import pickle
+
 import numpy as np
 import pytest
 from chispa import assert_df_equality
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.sql import functions as F
 
-from mfspark import DataError, FactorizationModel, ParameterError, load_model
+from mfspark import DataError, FactorizationModel, ParameterError, StoreError, load_model
 from mfspark.kernels.csr import Side
 from mfspark.store import Registry
 
@@ -92,6 +94,8 @@ class ModelContract:
         predictions = [row.prediction for row in model.transform(cold).collect()]
         assert np.isfinite(predictions[0]) and np.isnan(predictions[1:]).all()
         assert model.copy({model.coldStartStrategy: "drop"}).transform(cold).count() == 1
+        with pytest.raises(ParameterError, match="^coldStartStrategy must be one of nan, drop, not 'dorp'$"):
+            model.copy({model.coldStartStrategy: "dorp"}).transform(cold)
 
     def test_similar_items_share_the_parity(self, model):
         for row in model.similarItems([100, 101], 3).collect():
@@ -103,6 +107,8 @@ class ModelContract:
     def test_save_load_overwrite_and_pipeline(self, model, ratings, tmp_path):
         path = str(tmp_path / "model")
         model.save(path)
+        with pytest.raises(StoreError, match="already exists"):
+            model.save(path)
         model.write().overwrite().save(path)
         loaded = FactorizationModel.load(path)
         assert loaded.uid == model.uid and loaded.rank == model.rank
@@ -110,6 +116,8 @@ class ModelContract:
         assert_df_equality(loaded.history, model.history, ignore_row_order=True)
         estimator = self.estimator()
         estimator.save(str(tmp_path / "estimator"))
+        with pytest.raises(StoreError, match="already exists"):
+            estimator.save(path)
         again = type(estimator).load(str(tmp_path / "estimator"))
         assert {p.name: v for p, v in again.extractParamMap().items()} == {
             p.name: v for p, v in estimator.extractParamMap().items()
@@ -139,6 +147,22 @@ class ModelContract:
         for comp in results:
             np.testing.assert_allclose(comp, results[0], rtol=1e-5, atol=1e-6)
             assert np.linalg.norm((comp - ref) @ seen_by) <= self.fold_error * np.linalg.norm(ref @ seen_by)
+
+    def test_pickles_after_it_was_looked_at(self, model, ratings):
+        assert model.userFactors.columns == ["id", "features"] and model.transform(ratings).columns
+        twin = pickle.loads(pickle.dumps(model))
+        assert type(twin) is type(model) and repr(twin) == repr(model) and "\n" not in repr(model)
+        for left, right in zip(model.fitted.sides, twin.fitted.sides, strict=True):
+            np.testing.assert_array_equal(left, right)
+        assert twin.extractParamMap() == model.extractParamMap()
+
+    def test_what_it_cannot_answer_is_refused_in_one_line(self, model, ratings, spark):
+        with pytest.raises(DataError, match="^column 'rating' already exists"):
+            model.copy({model.predictionCol: "rating"}).transform(ratings)
+        strings = spark.createDataFrame([("1", "101")], "user string, item string")
+        for ask in (model.transform, lambda pairs: model.recommendForAllUsers(1, seen=pairs)):
+            with pytest.raises(DataError, match="^column 'user' is string, but the model's ids are int: cast it$"):
+                ask(strings)
 
     def test_pipeline(self, ratings, tmp_path):
         fitted = Pipeline(stages=[self.estimator()]).fit(ratings)

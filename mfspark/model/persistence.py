@@ -39,7 +39,7 @@ class ParamsWriter(MLWriter):
         """
         spark = SparkSession.active()
         there = exists(spark, path)
-        before = _metadata(spark, path) if there else None
+        before = read_metadata(spark, path) if there else None
         if there and not self.shouldOverwrite:
             what = f" (a saved {_class_of(before)})" if before else ""
             raise StoreError(f"path {path} already exists{what}: use write().overwrite().save(path) to replace it")
@@ -74,7 +74,7 @@ class ParamsReader(MLReader):
             The folder has no saved instance, or one of another class.
         """
         spark = SparkSession.active()
-        metadata = _metadata(spark, path)
+        metadata = read_metadata(spark, path)
         if metadata is None:
             raise StoreError(f"{path} has no saved {self.cls.__name__}")
         kind = _class_of(metadata)
@@ -111,7 +111,7 @@ def literal(path: str) -> str:
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
 
 
-def _metadata(spark: SparkSession, path: str) -> dict[str, Any] | None:
+def read_metadata(spark: SparkSession, path: str) -> dict[str, Any] | None:
     """Return what a saved instance's metadata say, or None where there is none."""
     folder = os.path.join(path, "metadata")
     if not exists(spark, folder):

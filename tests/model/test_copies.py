@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+from contract import checkerboard
 
 from mfspark import ALS, FactorizationModel, ParameterError
-from tests.contract import checkerboard
 
 
 @pytest.fixture(scope="module")

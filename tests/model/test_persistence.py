@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from contract import checkerboard
 from pyspark.ml.recommendation import ALS as MLlibALS
 
 from mfspark import ALS, FactorizationModel, StoreError
-from tests.contract import checkerboard
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from contract import checkerboard
 
 from mfspark import ALS, DataError, ParameterError
-from tests.contract import checkerboard
 
 
 @pytest.fixture(scope="module")

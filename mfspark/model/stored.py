@@ -1,0 +1,182 @@
+"""A fitted model as something that is kept: its numbers and history, saved, copied, pickled."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from pyspark.ml import Model
+from pyspark.ml.util import MLReadable, MLWritable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from mfspark.blocks.columns import id_type
+from mfspark.errors import ParameterError, StoreError
+from mfspark.kernels.csr import Side
+from mfspark.model import tables as tabular
+from mfspark.model.factor_table import FactorTable
+from mfspark.model.factorization import Factorization, SeenBlocks
+from mfspark.model.params import ModelParams
+from mfspark.model.persistence import ParamsReader, ParamsWriter
+from mfspark.model.predict import PairData
+from mfspark.training.history import Iteration
+from mfspark.transport.persist import storage_level
+
+
+class StoredModel(Model, ModelParams, MLReadable, MLWritable):
+    """The numbers of a fitted factorization with their ids' types, its history, and the ways in which it is kept."""
+
+    def __init__(self, fitted: Factorization | None = None) -> None:
+        super().__init__()
+        self._set_model_defaults()
+        self._fitted = fitted
+        self._history: list[Iteration] = []
+        self._kinds: tuple[T.DataType, T.DataType] = (T.LongType(), T.LongType())
+        self._seen: DataFrame | None = None
+        self._data: PairData | None = None
+        self._frames: dict[Side, DataFrame] = {}
+        self._seen_blocks: SeenBlocks | None = None
+
+    def __repr__(self) -> str:
+        """Say in one line what the model is, as MLlib's does, and how many ids it has."""
+        kind = f"{type(self).__name__}: uid={self.uid}"
+        if self._fitted is None:
+            return f"{kind}, empty"
+        users, items = map(len, self._fitted.ids)
+        return f"{kind}, rank={self.rank}, {users} users, {items} items"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy take along: all but handles on a session's frames, as a saved model."""
+        return self.__dict__ | {"_frames": {}, "_data": None, "_seen": None, "_seen_blocks": None}
+
+    def __copy__(self) -> Self:
+        """Return a shallow copy, with the same frames: ``copy(extra)`` is one within the session."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    @classmethod
+    def _of(cls, estimator: Any, fitted: Factorization, history: list[Iteration], dataset: DataFrame) -> Self:
+        model = cls(fitted)
+        model._resetUid(estimator.uid)
+        for parameter in model.params:
+            if estimator.hasParam(parameter.name) and estimator.isSet(parameter.name):
+                model._set(**{parameter.name: estimator.getOrDefault(parameter.name)})
+        model._history = history
+        names = [model.getOrDefault(name) for name in ("userCol", "itemCol")]
+        model._kinds = tuple(id_type(dataset.schema[name].dataType) for name in names)  # type: ignore[assignment]
+        if model.getOrDefault("filterSeen"):
+            model._seen = dataset.select(*names)
+        return model
+
+    @property
+    def fitted(self) -> Factorization:
+        """The model's numbers as arrays."""
+        if self._fitted is None:
+            raise ParameterError("this FactorizationModel is empty: get one from fit or load")
+        return self._fitted
+
+    @property
+    def rank(self) -> int:
+        """The number of factors."""
+        return self.fitted.rank
+
+    @property
+    def intercept(self) -> float:
+        """The constant part of every prediction."""
+        return self.fitted.intercept
+
+    @property
+    def singularValues(self) -> np.ndarray:
+        """The singular values (rank,), largest first, of a model fitted by TruncatedSVD.
+
+        Computed from the factors U sqrt(S) and V sqrt(S): the products of their columns' norms.
+        """
+        norms = [np.linalg.norm(self.fitted.features(side).astype(np.float64), axis=0) for side in Side]
+        return norms[0] * norms[1]
+
+    @property
+    def userFactors(self) -> DataFrame:
+        """Factors of the users: id in its original type, features array<float>; kept at ``finalStorageLevel``."""
+        return self._factors(Side.USER)
+
+    @property
+    def itemFactors(self) -> DataFrame:
+        """Factors of the items: id in its original type, features array<float>; kept at ``finalStorageLevel``."""
+        return self._factors(Side.ITEM)
+
+    def _factors(self, side: Side) -> DataFrame:
+        if side not in self._frames:
+            table = FactorTable.of(self.fitted, side)
+            frame = table.frame(SparkSession.active(), self._kinds[side].simpleString()).select("id", "features")
+            level = self.getOrDefault("finalStorageLevel") if self.isDefined("finalStorageLevel") else None
+            self._frames[side] = frame if level in (None, "NONE") else frame.persist(storage_level(level))
+        return self._frames[side]
+
+    @property
+    def history(self) -> DataFrame:
+        """What the fit went through, one row per iteration; empty for a model that MLlib fitted.
+
+        Columns: iteration, loss, fit, regularisation, validationRMSE, seconds, repaired.
+        """
+        return tabular.history_frame(SparkSession.active(), self._history)
+
+    def tables(self) -> dict[str, DataFrame]:
+        """Return everything that makes the model, as DataFrames by name; with ``parameters()`` it is complete.
+
+        They are user_factors and item_factors (id, features, bias), user_ids and item_ids (id, index), and history.
+        """
+        return self._tables()
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the model's class, its parameters and constants, all JSON-able."""
+        given = {parameter.name: value for parameter, value in self._paramMap.items()}
+        return {"class": type(self).__name__, "params": given} | tabular.parameters(self.fitted, self._kinds)
+
+    @classmethod
+    def fromTables(cls, tables: dict[str, DataFrame], parameters: dict[str, Any]) -> Self:
+        """Return the model whose ``tables()`` and ``parameters()`` these are, of the class that it had.
+
+        Parameters
+        ----------
+        tables : dict of DataFrame
+            As from ``tables()``, wherever they were kept.
+        parameters : dict
+            As from ``parameters()``, or read back from JSON.
+
+        Raises
+        ------
+        StoreError
+            It was of another class than this one, or a table of factors is empty or has rows of another rank.
+        """
+        fitted, kinds = tabular.from_tables(tables, parameters)
+        model = cls._named(parameters.get("class", cls.__name__))(fitted)
+        model._set(**{name: value for name, value in parameters.get("params", {}).items() if model.hasParam(name)})
+        model._kinds = kinds
+        model._history = tabular.history_lines(tables["history"])
+        return model
+
+    @classmethod
+    def _named(cls, name: str) -> type[Self]:
+        """Return this class or the one below it that has a name."""
+        kinds, known = [cls], dict[str, type[Self]]()
+        while kinds:
+            kind = kinds.pop()
+            known[kind.__name__] = kind
+            kinds.extend(kind.__subclasses__())
+        if name not in known:
+            raise StoreError(f"this is a stored {name}, not a {cls.__name__}: load it as a {name}")
+        return known[name]
+
+    def _tables(self) -> dict[str, DataFrame]:
+        frames = tabular.to_tables(SparkSession.active(), self.fitted, self._kinds)
+        return frames | {"history": self.history}
+
+    def write(self) -> ParamsWriter:
+        """Return a writer: ``model.write().overwrite().save(path)``."""
+        return ParamsWriter(self)
+
+    @classmethod
+    def read(cls) -> ParamsReader:
+        """Return a reader: ``FactorizationModel.load(path)``."""
+        return ParamsReader(cls)

@@ -1,0 +1,18 @@
+"""Saving and loading say nothing: Spark's warnings of missing paths, 90 lines each, are not provoked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_saving_and_loading_log_nothing(tmp_path):
+    program = Path(__file__).with_name("quiet_program.py")
+    run = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "done"
+    before, _, said = run.stderr.partition("now it saves\n")
+    assert "now it saves" in run.stderr, before
+    noisy = [line for line in said.splitlines() if " WARN " in line or " ERROR " in line or line.startswith("\tat ")]
+    assert noisy == []
