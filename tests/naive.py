@@ -31,22 +31,48 @@ def confidence(form, r, alpha, w0):
 
 def row_equations(ratings, weights, H, lam, implicit=False, form="mllib", alpha=1.0, w0=1.0, every=None):
     """Return lhs and rhs of one row: ratings r_t with fixed rows H[t]; ``every`` are all rows of the fixed side."""
-    k = H.shape[1]
-    lhs, rhs = lam * np.eye(k), np.zeros(k)
-    if implicit:
+    lhs = lam * np.eye(H.shape[1])
+    if not implicit:
+        a, b = weights, weights * ratings
+    else:
         lhs = lhs + w0 * every.T @ every
-    for r, w, h in zip(ratings, weights, H, strict=True):
-        if not implicit:
-            lhs += w * np.outer(h, h)
-            rhs += w * r * h
-        elif form == "ials":
-            lhs += w * alpha * abs(r) * np.outer(h, h)
-            rhs += w * alpha * max(r, 0) * h
-        else:
-            c = confidence(form, r, alpha, w0)
-            lhs += w * (c - w0) * np.outer(h, h)
-            rhs += w * (c * h if r > 0 else 0 * h)
-    return lhs, rhs
+        c = confidence(form, ratings, alpha, w0)
+        a, b = weights * (c - w0), weights * np.where(ratings > 0, c - w0 if form == "ials" else c, 0)
+    return lhs + (H.T * a) @ H, H.T @ b
+
+
+def conjugate_gradients(lhs, rhs, x, steps):
+    """Take conjugate gradient steps from x."""
+    residual = rhs - lhs @ x
+    direction = residual
+    for _ in range(steps):
+        if not residual.any():
+            break
+        step = residual @ residual / (direction @ lhs @ direction)
+        x, after = x + step * direction, residual - step * lhs @ direction
+        direction = after + (after @ after) / (residual @ residual) * direction
+        residual = after
+    return x
+
+
+def newton_by_subspaces(lhs, rhs, x, size):
+    """Minimise over ``size`` dimensions at a time, everything else fixed."""
+    x = x.copy()
+    for start in range(0, len(x), size):
+        part = slice(start, start + size)
+        x[part] += np.linalg.solve(lhs[part, part], rhs[part] - lhs[part] @ x)
+    return x
+
+
+def coordinate_sweeps(lhs, rhs, x, sweeps, l1=0.0, nonnegative=False):
+    """Minimise x.lhs.x/2 - rhs.x + l1 |x|_1 over one coordinate at a time."""
+    x = np.maximum(x, 0) if nonnegative else x.copy()
+    for _ in range(sweeps):
+        for j in range(len(x)):
+            point = rhs[j] - lhs[j] @ x + lhs[j, j] * x[j]
+            shrunk = np.sign(point) * max(abs(point) - l1, 0)
+            x[j] = max(shrunk, 0) / lhs[j, j] if nonnegative else shrunk / lhs[j, j]
+    return x
 
 
 def row_lambda(ratings, weights, reg, nu, implicit, weighted, form="mllib", w0=1.0, n_fixed=0):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfspark.kernels.compile import jit
-from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows
+from mfspark.kernels.compile import REORDERED, jit
+from mfspark.kernels.simd import PANEL, add_outer, add_scaled, dot_rows, scale_row
 
 OK = -1
-"""What ``cholesky`` returns when every pivot was positive."""
+"""What ``cholesky`` returns when every pivot was large enough."""
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def cholesky(A, work, floor):  # type: ignore[no-untyped-def]
     """Replace the upper triangle of A by U with A = U^T U (blocked, right-looking).
 
@@ -26,7 +26,8 @@ def cholesky(A, work, floor):  # type: ignore[no-untyped-def]
     work : array (PANEL, k)
         Scratch space.
     floor : float
-        Pivots must be larger than this.
+        Each pivot must be larger than this share of what stood in its place at first. A pivot is what is left of a
+        diagonal entry, so that the share says how many digits were lost, whatever the scale of each column.
 
     Returns
     -------
@@ -34,14 +35,17 @@ def cholesky(A, work, floor):  # type: ignore[no-untyped-def]
         OK, or the first column whose pivot is too small.
     """
     k, one = A.shape[0], A.dtype.type(1)
+    least = np.empty(k, A.dtype)
+    for t in range(k):
+        least[t] = A.dtype.type(floor) * A[t, t]
     for start in range(0, k, PANEL):
         stop = start + PANEL
         for t in range(start, stop):
-            if not A[t, t] > floor:
+            if not A[t, t] > least[t]:
                 return t
             scale = one / np.sqrt(A[t, t])
             A[t, start:t] = 0
-            add_scaled(A, t, A, t, scale - one, start)
+            scale_row(A, t, scale, start)
             for row in range(t + 1, stop):
                 add_scaled(A, row, A, t, -A[t, row], start)
         if stop < k:
@@ -52,7 +56,7 @@ def cholesky(A, work, floor):  # type: ignore[no-untyped-def]
     return OK
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def solve_triangular(U, x):  # type: ignore[no-untyped-def]
     """Replace x (1 x k) by the solution of U^T U x = x, for U from ``cholesky``."""
     k = U.shape[0]
@@ -66,7 +70,7 @@ def solve_triangular(U, x):  # type: ignore[no-untyped-def]
         x[0, t] = (y - dot_rows(x, 0, U, t, t - t % PANEL)) / U[t, t]
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def mirror(A):  # type: ignore[no-untyped-def]
     """Copy the upper triangle of A onto the lower one."""
     for i in range(A.shape[0]):

@@ -34,6 +34,9 @@ except ImportError:  # not on Windows: there, each process compiles for itself
 KEPT_FOLDERS = 4
 """Machine code of older sources goes, but for the most recently used: branches and versions take turns."""
 
+REORDERED = {"reassoc", "contract", "arcp", "nsz"}
+"""For ``fastmath``: sums may be reordered, but NaN and infinity keep their meaning, so that a failed row is noticed."""
+
 inlined = njit(inline="always")
 """Decorator of a function that becomes part of each kernel that calls it, compile-time constants included."""
 

@@ -78,6 +78,14 @@ class Block:
         """Return for each rating of a stretch the value that was computed for it from ``distinct``."""
         return values[self.values[part]] if self.table.size else values
 
+    def take(self, rows: NDArray[np.int64]) -> Block:
+        """Return a block of some of the rows, without the held-out ratings."""
+        indptr = np.zeros(rows.size + 1, np.int64)
+        np.cumsum(np.diff(self.indptr)[rows], out=indptr[1:])
+        places = np.repeat(self.indptr[rows] - indptr[:-1], np.diff(indptr)) + np.arange(indptr[-1])
+        weights = self.weights[places] if self.weights.size else self.weights
+        return Block(indptr, self.indices[places], self.values[places], self.table, weights)
+
 
 def decode(values: NDArray[Any], table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the ratings of values that are codes into a table (uint8), or the ratings (floats) already."""

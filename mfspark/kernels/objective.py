@@ -225,7 +225,7 @@ class Settings(Objective):
 
 @dataclass(frozen=True)
 class Fixed:
-    """The fixed side, ready for a half step: F (n x padded), the targets' offset (n or 0), the base form (k x k)."""
+    """The fixed side, ready for a half step: F (n x padded), the targets' offset (n or 0), the base form (fp64)."""
 
     F: NDArray[Any]
     offset: NDArray[Any]
@@ -245,10 +245,10 @@ def fix(side: NDArray[Any], settings: Settings, intercept: float = 0.0) -> Fixed
         F = F.copy()
         offset = F[:, settings.rank].copy() if fixed_bias else offset
         F[:, settings.rank] = 1 if solved_bias else 0
-    base = np.zeros((settings.padded, settings.padded), side.dtype)
+    base = np.zeros((settings.padded, settings.padded))
     if settings.implicit and settings.w0:
         base += settings.w0 * gramian(F)
-    return Fixed(F, offset, base.astype(side.dtype), intercept)
+    return Fixed(F, offset, base, intercept)
 
 
 def gramian(F: NDArray[Any]) -> NDArray[np.float64]:

@@ -143,6 +143,20 @@ def add_scaled(typingctx: Any, c: Any, i: Any, a: Any, t: Any, f: Any, start: An
 
 
 @intrinsic
+def scale_row(typingctx: Any, c: Any, i: Any, f: Any, start: Any) -> Any:  # noqa: ARG001
+    """Multiply ``C[i, start:]`` by f; start and the row length are multiples of PANEL."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _VectorCode(context, builder, signature)
+        (row, k), factor = code.row(0, *args[0:2]), code.splat(args[2])
+        with code.each_vector(row, row, args[3], k) as (place, _):
+            code.store(builder.fmul(factor, code.load(place)), place)
+        return context.get_dummy_value()
+
+    return types.void(c, types.intp, c.dtype, types.intp), codegen
+
+
+@intrinsic
 def copy_row(typingctx: Any, c: Any, i: Any, a: Any, t: Any) -> Any:  # noqa: ARG001
     """Copy ``A[t]`` to ``C[i]``; the row length is a multiple of PANEL."""
 

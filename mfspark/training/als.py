@@ -19,7 +19,6 @@ from mfspark.kernels.objective import Settings, fix
 from mfspark.training.history import rmse
 from mfspark.training.loop import Measures
 
-_REPAIRED = next(name for name in STATISTICS if name in ("repaired", "jittered"))
 _RESULTS = {"solved": "binary", "statistics": "array<double>", "unsolved": "long"}
 
 
@@ -120,5 +119,5 @@ def measures(first: NDArray[Any], second: NDArray[Any]) -> Measures:
     sums = dict(zip(STATISTICS, second.tolist(), strict=True))
     before = dict(zip(STATISTICS, first.tolist(), strict=True))
     valid = rmse(sums["valid_squares"], sums["valid_rows"])
-    repaired = int(sums[_REPAIRED] + before[_REPAIRED])
+    repaired = int(sums["repaired"] + before["repaired"])
     return Measures(sums["fit"], sums["regularisation"] + before["regularisation"], valid, repaired)

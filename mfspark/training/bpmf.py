@@ -25,7 +25,10 @@ from mfspark.training.als import Factors
 from mfspark.training.history import rmse
 from mfspark.training.loop import Measures
 
-_RESULTS = {"drawn": "binary", "squares": "double", "held": "binary", "ratings": "binary", "unsolved": "long"}
+_RESULTS = {
+    "drawn": "binary", "squares": "double", "held": "binary", "ratings": "binary", "unsolved": "long",
+    "repaired": "long",
+}  # fmt: skip
 PRIOR_STRENGTH = 2.0  # beta_0 of the paper
 
 
@@ -75,11 +78,12 @@ def start(factors: Factors, chain: Chain) -> State:
 
 
 class Drawn(NamedTuple):
-    """What came with drawing a side: the squared errors' sum, the held-out ratings and their predictions."""
+    """What came with drawing a side: the squared errors' sum, held-out ratings and predictions, rows drawn in fp64."""
 
     squares: float
     predicted: NDArray[np.float64]
     ratings: NDArray[np.float64]
+    repaired: int
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ class Sampling:
     def __call__(self, state: State, sweep: int) -> Measures:
         """Draw the items given the users, then the users given the items; keep the sample where it is its turn."""
         samples = state.samples
-        self._draw(state, Side.ITEM, sweep)
-        squares, predicted, ratings = self._draw(state, Side.USER, sweep)
+        before = self._draw(state, Side.ITEM, sweep)
+        squares, predicted, ratings, repaired = self._draw(state, Side.USER, sweep)
         if sweep in self.chain.kept(self.number):
             for keep, array in zip(samples.sides, state.factors.sides, strict=True):
                 keep.append(array[:, : self.settings.rank].copy())
@@ -126,7 +130,7 @@ class Sampling:
             samples.held = predicted if count == 1 else samples.held + (predicted - samples.held) / count
         mean = samples.held if samples.sides[0] else predicted
         errors = ratings - np.clip(mean, *self.limits)
-        return Measures(squares, 0.0, rmse(float(np.sum(errors**2)), errors.size))
+        return Measures(squares, 0.0, rmse(float(np.sum(errors**2)), errors.size), before.repaired + repaired)
 
     def _draw(self, state: State, dst: Side, sweep: int) -> Drawn:
         """Draw one side's prior and then its rows, and replace it."""
@@ -135,7 +139,7 @@ class Sampling:
         prior = sample_prior(array[:, : settings.rank], state.generator, PRIOR_STRENGTH, settings.rank)
         data = (factors.sides[dst.other], *prior.padded(settings.padded, settings.dtype))
 
-        def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int]:
+        def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int, int]:
             return _draw_block(block, data, settings, chain, (sweep, int(dst), rows.start), intercept)
 
         results = visit_blocks(self.blocks, self.layout, dst, data, draw, _RESULTS, self.carrier)
@@ -143,21 +147,22 @@ class Sampling:
             if row["unsolved"] >= 0:
                 place = self.layout.bounds[dst][row["block"]] + row["unsolved"]
                 raise TrainingError(
-                    f"the precision of {dst.stem} number {place} is not positive definite: use "
-                    "precision='float64', or look for extreme ratings or weights of that id"
+                    f"the precision of {dst.stem} number {place} is not positive definite: "
+                    "look for extreme ratings or weights of that id"
                 )
         factors.sides[dst] = joined(results, "drawn", array)
         held, ratings = (
             np.concatenate([np.frombuffer(row[name], np.float32) for row in results]).astype(np.float64)
             for name in ("held", "ratings")
         )
-        return Drawn(sum(row["squares"] for row in results), held, ratings)
+        squares, repaired = (sum(row[name] for row in results) for name in ("squares", "repaired"))
+        return Drawn(squares, held, ratings, repaired)
 
 
 def _draw_block(
     block: Block, data: Any, settings: Settings, chain: Chain, stream: tuple[int, int, int], intercept: float
-) -> tuple[bytes, float, bytes, bytes, int]:
-    """Draw a block's rows; return them, their squared error, the held-out predictions and ratings, the failed row."""
+) -> tuple[bytes, float, bytes, bytes, int, int]:
+    """Draw a block's rows; return them, their squared error, held-out predictions and ratings, failed row, repaired."""
     F, base, shift = data
     number = np.dtype(settings.dtype)
     values = block.ratings.astype(number)
@@ -166,7 +171,7 @@ def _draw_block(
     y = values - number.type(intercept)
     X = np.zeros((block.rows, settings.padded), number)
     seed = np.uint64(chain.seed % 2**64)
-    unsolved = sample_rows(block.indptr, block.indices, a, a * y, F, base, shift, settings.rank, seed, *stream, X)
+    drawn = sample_rows(block.indptr, block.indices, a, a * y, F, base, shift, settings.rank, seed, *stream, X)
 
     def predict(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> NDArray[Any]:
         out = np.empty(len(indices), number)
@@ -177,4 +182,4 @@ def _draw_block(
     held = predict(block.held_indptr, block.held_indices) + number.type(intercept)
     ratings = block.held_values.astype(np.float32)
     squares = float(np.sum(weights * errors**2, dtype=np.float64))
-    return X.tobytes(), squares, held.astype(np.float32).tobytes(), ratings.tobytes(), unsolved
+    return X.tobytes(), squares, held.astype(np.float32).tobytes(), ratings.tobytes(), *drawn

@@ -40,7 +40,18 @@ def objective_of(profile, encoded, model, implicit, reg, alpha):
         ridges, l1 = row_ridges(block, settings, len(fixed.F))
         sums = np.zeros(len(STATISTICS))
         objective(
-            block.indptr, block.indices, a, y, implicit, fixed.F, EMPTY, fixed.base, ridges, l1, sides[side], sums
+            block.indptr,
+            block.indices,
+            a,
+            y,
+            implicit,
+            fixed.F,
+            EMPTY,
+            fixed.base.astype(np.float32),
+            ridges,
+            l1,
+            sides[side],
+            sums,
         )
         total += sums[1] + (sums[0] if side == Side.USER else 0.0)
     return float(total)

@@ -52,7 +52,9 @@ def run(indptr, indices, weights, y, F, prior, k, alpha=2.0, sweep=3, side=1, fi
     X = np.zeros((len(indptr) - 1, F.shape[1]), F.dtype)
     a = (alpha * weights).astype(F.dtype)
     base, shift = prior.padded(F.shape[1], F.dtype.name)
-    bad = sample_rows(indptr, indices, a, (a * y).astype(F.dtype), F, base, shift, k, SEED, sweep, side, first_row, X)
+    bad = sample_rows(
+        indptr, indices, a, (a * y).astype(F.dtype), F, base, shift, k, SEED, sweep, side, first_row, X
+    ).unsolved
     return X, bad
 
 

@@ -215,15 +215,27 @@ def test_singular_row_without_regularisation_is_finite_and_counted():
     V = np.random.default_rng(0).normal(size=(2, 8))
     X, statistics, unsolved = solve_block(block, fix(padded(V, settings), settings), settings)
     assert unsolved == -1 and np.isfinite(X).all()
-    assert statistics[STATISTICS.index("jittered")] == 1
+    assert statistics[STATISTICS.index("repaired")] == 1
     np.testing.assert_allclose(V @ X[0, :8], [1, 2], rtol=1e-2)
 
 
 def test_overflowing_row_is_reported_not_nan():
     settings = Settings(4)
+    V = np.full((3, 4), 1e-8)
+    block = make_block(np.array([0, 1, 1]), np.array([0, 1, 2]), np.array([1e37, 1.0, 1.0]), 2)
+    settings = Settings(4, reg_param=(0.0, 0.0))
+    X, _, unsolved = solve_block(block, fix(padded(V, settings), settings), settings)
+    assert unsolved == 0
+    np.testing.assert_allclose(V[1:] @ X[1, :4], 1, rtol=1e-5)
+
+
+def test_a_row_that_overflows_in_fp32_alone_is_solved():
+    settings = Settings(4)
     V = np.full((3, 4), 1e30)
     block = make_block(np.array([0, 1, 1]), np.array([0, 1, 2]), np.array([1.0, 1.0, 1.0]), 2)
-    assert solve_block(block, fix(padded(V, settings), settings), settings)[2] == 0
+    X, statistics, unsolved = solve_block(block, fix(padded(V, settings), settings), settings)
+    assert unsolved == -1 and statistics[STATISTICS.index("repaired")] == 2
+    np.testing.assert_allclose(X[:, :4].astype(float) @ V[0], 1, rtol=1e-5)
 
 
 def test_held_out_errors():

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfspark.kernels.compile import jit
+from mfspark.kernels.compile import REORDERED, jit
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def update(h, a, first, g, x, pull, stiffness, l1, nonnegative):  # type: ignore[no-untyped-def]
     """Return the exact minimum in one coordinate, and bring the residuals up to date.
 
@@ -73,11 +73,11 @@ def update(h, a, first, g, x, pull, stiffness, l1, nonnegative):  # type: ignore
     return new
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def coordinates(  # type: ignore[no-untyped-def]
     indices, a, first, last, F, base, reg, rank, b, l1, nonnegative, sweeps, x
 ):
-    """Improve a row x (1 x k) by sweeps over its coordinates; arguments as in ``row_solvers``. Returns 0.
+    """Improve a row x (1 x k) by sweeps over its coordinates; arguments as in ``row_solvers``. Returns True.
 
     A sweep costs n k instead of the n k^2 of the assembled equations. The partners are gathered by coordinate, so that
     each update reads one stretch of memory.
@@ -104,4 +104,4 @@ def coordinates(  # type: ignore[no-untyped-def]
             if step != 0:
                 for i in range(rank):
                     product[i] += step * base[j, i]
-    return 0
+    return True

@@ -16,14 +16,14 @@ The slow, readable equal is ``ref_sample`` in ``tests/kernels/test_gibbs.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfspark.kernels.als.row_solvers import finish_left_side, gram, right_side
+from mfspark.kernels.als.row_solvers import finish_left_side, gram, right_side, trusted
 from mfspark.kernels.cholesky import OK, cholesky, solve_triangular
-from mfspark.kernels.compile import jit
+from mfspark.kernels.compile import REORDERED, jit
 from mfspark.kernels.rng import mix
 from mfspark.kernels.simd import PANEL, dot_rows
 
@@ -122,11 +122,29 @@ def normals(seed, sweep, side, row, z, n):  # type: ignore[no-untyped-def]
             z[0, j + 1] = radius * np.sin(angle)
 
 
-@jit(fastmath=True)
-def sample_rows(  # type: ignore[no-untyped-def]
-    indptr, indices, a, b, F, base, shift, rank, seed, sweep, side, first_row, X
-):
-    """Draw all rows of one CSR block.
+class Drawn(NamedTuple):
+    """The first row whose precision is not positive definite in fp64, or -1; how many rows were drawn in fp64."""
+
+    unsolved: int
+    repaired: int
+
+
+def sample_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    a: NDArray[Any],
+    b: NDArray[Any],
+    F: NDArray[Any],
+    base: NDArray[Any],
+    shift: NDArray[Any],
+    rank: int,
+    seed: np.uint64,
+    sweep: int,
+    side: int,
+    first_row: int,
+    X: NDArray[Any],
+) -> Drawn:
+    """Draw all rows of one CSR block; those whose equations lose their digits are drawn again in fp64.
 
     Parameters
     ----------
@@ -147,35 +165,50 @@ def sample_rows(  # type: ignore[no-untyped-def]
 
     Returns
     -------
-    int
-        The first row whose precision is not positive definite, or -1.
+    Drawn
     """
+    weak = np.zeros(len(X), np.bool_)
+    stream, every = (rank, seed, sweep, side, first_row), np.arange(len(X))
+    _draw(indptr, indices, a, b, F, base, shift, *stream, every, X, weak)
+    rows = np.flatnonzero(weak)
+    if rows.size:
+        Z, weak = np.zeros(X.shape), np.zeros(len(X), np.bool_)
+        wide = (array.astype(np.float64) for array in (a, b, F, base, shift))
+        _draw(indptr, indices, *wide, *stream, rows, Z, weak)
+        X[rows] = Z[rows]
+    failed = rows[weak[rows] | ~np.isfinite(X[rows]).all(axis=1)]
+    return Drawn(int(failed[0]) if failed.size else -1, rows.size)
+
+
+@jit(fastmath=REORDERED)
+def _draw(  # type: ignore[no-untyped-def]
+    indptr, indices, a, b, F, base, shift, rank, seed, sweep, side, first_row, chosen, X, weak
+):
+    """Draw the ``chosen`` rows of a block, marking as ``weak`` those whose equations lost their digits."""
     k = F.shape[1]
     chunk = max(PANEL, GATHERED_NUMBERS // k)
     H, W = np.empty((chunk, k), F.dtype), np.empty((chunk, k), F.dtype)
     A, work = np.empty((k, k), F.dtype), np.empty((PANEL, k), F.dtype)
     x, z = np.empty((1, k), F.dtype), np.zeros((1, k), F.dtype)
-    floor = F.dtype.type(8) * np.finfo(F.dtype).eps
-    unsolved = -1
-    for r in range(indptr.size - 1):
+    for r in chosen:
         first, last = indptr[r], indptr[r + 1]
         A[:] = base
         gram(indices, a, first, last, F, H, W, A)
-        largest = finish_left_side(A, F.dtype.type(0), rank, 0.0)
+        finish_left_side(A, F.dtype.type(0), 0.0)
         right_side(indices, b[first:last], first, last, F, x)
         x[0] += shift
-        if cholesky(A, work, floor * largest) != OK:
-            unsolved = r if unsolved < 0 else unsolved
+        if cholesky(A, work, trusted(A)) != OK:
+            weak[r] = True
             continue
         solve_triangular(A, x)
         normals(np.uint64(seed), sweep, side, first_row + r, z, rank)
         _solve_upper(A, z)
         for j in range(rank):
             X[r, j] = x[0, j] + z[0, j]
-    return unsolved
+        weak[r] = not dot_rows(x, 0, x, 0, 0) < np.inf
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def _solve_upper(U, z):  # type: ignore[no-untyped-def]
     """Replace z (1 x k) by U^-1 z."""
     for t in range(U.shape[0] - 1, -1, -1):
@@ -184,7 +217,7 @@ def _solve_upper(U, z):  # type: ignore[no-untyped-def]
         z[0, t] = (y - dot_rows(z, 0, U, t, t - t % PANEL)) / U[t, t]
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def pair_spread(left, right, samples, rows, columns, out):  # type: ignore[no-untyped-def]
     """Set out[t] to the variance over the samples of the score of pair t, NaN where an index is negative.
 

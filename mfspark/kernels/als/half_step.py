@@ -8,18 +8,22 @@ Explicit ALS (Zhou et al. 2008, section 3.1): a_t is the rating's weight, b_t = 
 Koren, Volinsky 2008, section 4): base = w0 H^T H, a_t = c_t - w0, b_t = c_t p_t. The forms of confidence differ only
 in a and b (``mfspark.kernels.objective``), so one kernel serves them all. The slow, readable equal is
 ``tests/naive.py``.
+
+In fp32 most rows are solved as well as fp32 can hold them. The few that are not (great magnitudes or weights beside a
+small lambda: the equations lose their digits) are noticed by what the pivots keep of their diagonal, and solved again
+in fp64; where that is not enough, with a jitter. How many were is the statistic ``repaired``.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfspark.kernels.als.coordinate import coordinates
-from mfspark.kernels.als.row_solvers import UNSOLVED, conjugate_gradients, dense, descent, dual, subspace
-from mfspark.kernels.compile import jit
+from mfspark.kernels.als.solvers import Descent, Exact, Row, Scratch, solve_row, solver
+from mfspark.kernels.compile import REORDERED, jit
 from mfspark.kernels.csr import Block
 from mfspark.kernels.objective import Fixed, Settings, expand, row_ridges, stretches
 from mfspark.kernels.simd import PANEL, dot_rows
@@ -60,51 +64,88 @@ def solve_block(
     if start is not None:
         X[:] = start
     reg, l1 = row_ridges(block, settings, len(fixed.F))
-    statistics = np.zeros(len(STATISTICS))
-    unsolved = -1
+    statistics, unsolved = np.zeros(len(STATISTICS)), -1
+    base = fixed.base.astype(number)
     for first, last in stretches(block.indptr):
-        part = slice(block.indptr[first], block.indptr[last])
+        part, rows = slice(block.indptr[first], block.indptr[last]), slice(first, last)
         a, y = expand(block, part, settings, fixed.intercept)
         indptr = block.indptr[first : last + 1] - block.indptr[first]
-        ratings = (indptr, block.indices[part], a, y, settings.implicit, fixed.F, fixed.offset, fixed.base)
-        rows = slice(first, last)
-        jittered, bad = half_step(
-            *ratings, reg[rows], l1[rows], settings.width, SOLVERS[settings.method], settings.steps,
-            settings.size, settings.nonnegative, X[rows],
-        )  # fmt: skip
-        statistics[STATISTICS.index("jittered")] += jittered
-        if bad >= 0 and unsolved < 0:
-            unsolved = first + bad
+        ratings = (indptr, block.indices[part], a, y, settings.implicit, fixed.F, fixed.offset, base)
+        weak = np.zeros(last - first, np.bool_)
+        half_step(solver(settings), *ratings, reg[rows], l1[rows], settings.width, X[rows], weak)
+        if weak.any():
+            statistics[REPAIRED] += np.count_nonzero(weak)
+            failed = repair(block, first + np.flatnonzero(weak), fixed, settings, (reg, l1), X)
+            unsolved = int(failed[0]) if failed.size and unsolved < 0 else unsolved
         if measure:
             objective(*ratings, reg[rows], l1[rows], X[rows], statistics)
     if not measure:
         squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
-        statistics[STATISTICS.index("regularisation")] = reg @ squares + 2 * (l1 @ np.abs(X).sum(axis=1))
+        statistics[REGULARISATION] = reg @ squares + 2 * (l1 @ np.abs(X).sum(axis=1))
     if measure and block.held_indices.size:
         low, high = limits[0] - fixed.intercept, limits[1] - fixed.intercept
         held = (block.held_values - fixed.intercept).astype(number)
         held_out(block.held_indptr, block.held_indices, held, fixed.F, fixed.offset, low, high, X, statistics)
-    if unsolved < 0 and not np.isfinite(X).all():
-        unsolved = int(np.argmin(np.isfinite(X).all(axis=1)))
     return X, statistics, unsolved
 
 
-SOLVERS = {"cholesky": 0, "dual": 1, "cg": 2, "subspace": 3, "descent": 4, "coordinate": 5}
-CHOLESKY, DUAL, CG, SUBSPACE, DESCENT, COORDINATE = SOLVERS.values()
+def repair(
+    block: Block,
+    rows: NDArray[np.int64],
+    fixed: Fixed,
+    settings: Settings,
+    weights: tuple[NDArray[np.float64], NDArray[np.float64]],
+    X: NDArray[Any],
+) -> NDArray[np.int64]:
+    """Solve some rows of a block again, exactly and in fp64, if need be with a jitter; return the unsolved ones.
+
+    The equations are the row's own; only the entries of the result are rounded to the precision of X. ``weights`` are
+    the L2 and the L1 weight of all rows of the block.
+    """
+    exact = replace(settings, dtype="float64")
+    constrained = settings.nonnegative or any(settings.l1)
+    for jitter in JITTERS:
+        how = Descent(settings.nonnegative, max(settings.steps, 200)) if constrained else Exact(True, jitter)
+        chosen = block.take(rows)
+        places = np.zeros(len(fixed.F), np.int32)
+        places[chosen.indices] = 1
+        needed = np.flatnonzero(places)
+        places[needed] = np.arange(needed.size)
+        a, y = expand(chosen, slice(None), exact, fixed.intercept)
+        F = fixed.F[needed].astype(np.float64)
+        offset = (fixed.offset[needed] if fixed.offset.size else fixed.offset).astype(np.float64)
+        Z, weak = np.zeros((rows.size, X.shape[1])), np.zeros(rows.size, np.bool_)
+        half_step(
+            how, chosen.indptr, places[chosen.indices], a, y, exact.implicit, F, offset, fixed.base,
+            weights[0][rows], weights[1][rows], exact.width, Z, weak,
+        )  # fmt: skip
+        with np.errstate(over="ignore"):
+            X[rows] = Z
+        rows = rows[weak | ~np.isfinite(X[rows]).all(axis=1)]
+        if rows.size == 0:
+            break
+    X[rows] = 0
+    return rows
+
+
 # The entries of the statistics that ``half_step`` adds up.
-STATISTICS = ("fit", "regularisation", "residual", "weight", "jittered", "unsolved", "valid_squares", "valid_rows")
-FIT, REGULARISATION, RESIDUAL, WEIGHT, JITTERED, UNSOLVED_ROWS, VALID_SQUARES, VALID_ROWS = range(8)
+STATISTICS = ("fit", "regularisation", "residual", "weight", "repaired", "valid_squares", "valid_rows")
+FIT, REGULARISATION, RESIDUAL, WEIGHT, REPAIRED, VALID_SQUARES, VALID_ROWS = range(7)
+JITTERS = (0.0, 1e-12, 1e-9, 1e-6, 1e-3)
+"""Shares by which the diagonal of equations that are singular even in fp64 is raised, until they are not."""
 GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cache
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def half_step(  # type: ignore[no-untyped-def]
-    indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, solver, steps, size, nonnegative, X
+    how, indptr, indices, a, y, implicit, F, offset, base, reg, l1, rank, X, weak
 ):
     """Solve all rows of one CSR block.
 
     Parameters
     ----------
+    how : named tuple
+        How a row is solved: one of ``solvers.SOLVERS``.
     indptr : int64 array (rows + 1,)
         Row r has the ratings indptr[r] .. indptr[r + 1].
     indices : int32 array (nnz,)
@@ -125,17 +166,10 @@ def half_step(  # type: ignore[no-untyped-def]
         The L2 weight and the L1 weight of each row.
     rank : int
         The number of columns of F that are not padding.
-    solver, steps, size : int
-        One of SOLVERS; the CG steps or coordinate sweeps; the subspace's size.
-    nonnegative : bool
-        Solve under X >= 0 (solvers "descent" and "coordinate" only).
     X : float array (rows, k)
         The start, replaced by the solution; rows without ratings become 0 (or the minimum of the base form, also 0).
-
-    Returns
-    -------
-    jittered, unsolved : int
-        How many rows needed a larger ridge to be solvable; the first row no ridge could solve, or -1.
+    weak : bool array (rows,)
+        Set where a row was not solved to the precision of F: its X is not to be used.
     """
     k, rows = F.shape[1], indptr.size - 1
     chunk = max(PANEL, GATHERED_NUMBERS // k)
@@ -145,42 +179,23 @@ def half_step(  # type: ignore[no-untyped-def]
     for r in range(rows):
         longest = max(longest, indptr[r + 1] - indptr[r])
     b, target = np.empty(longest, F.dtype), np.empty(longest, F.dtype)
-    jittered, unsolved = 0, -1
     for r in range(rows):
         first, last = indptr[r], indptr[r + 1]
         if first == last:
             X[r] = 0
             continue
-        positive = True
         for t in range(first, last):
             target[t - first] = y[t] if offset.size == 0 else y[t] - offset[indices[t]]
             b[t - first] = target[t - first] if implicit or a.size == 0 else target[t - first] * a[t]
-            if a.size and a[t] <= 0:
-                positive = False
-        ridge = F.dtype.type(reg[r])
         x[0] = X[r]
-        if solver == CG:
-            used = conjugate_gradients(indices, a, first, last, F, base, ridge, b, steps, x)
-        elif solver == SUBSPACE:
-            used = subspace(indices, a, first, last, F, base, ridge, rank, b, size, x)
-        elif solver == DESCENT:
-            used = descent(indices, a, first, last, F, base, ridge, rank, b, l1[r], nonnegative, steps, H, W, A, x)
-        elif solver == COORDINATE:
-            used = coordinates(indices, a, first, last, F, base, ridge, rank, b, l1[r], nonnegative, steps, x)
-        else:
-            used = UNSOLVED
-            if solver == DUAL and not implicit and positive and ridge > 0 and 4 * (last - first) <= 3 * rank:
-                used = dual(indices, a, first, last, F, ridge, target, x)
-            if used == UNSOLVED:
-                used = dense(indices, a, first, last, F, base, ridge, rank, b, H, W, A, work, x)
+        ridge = F.dtype.type(reg[r])
+        row = Row(indices, a, first, last, F, base, ridge, l1[r], rank, implicit, b, target)
+        solved = solve_row(how, row, Scratch(H, W, A, work), x)
         X[r] = x[0]
-        jittered += used > 0
-        if used == UNSOLVED and unsolved < 0:
-            unsolved = r
-    return jittered, unsolved
+        weak[r] = not (solved and dot_rows(x, 0, x, 0, 0) < np.inf)
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, statistics):  # type: ignore[no-untyped-def]
     """Add the parts of the objective at X (rows x k), the fixed side being F, to ``statistics``.
 
@@ -213,7 +228,7 @@ def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, stat
         statistics[REGULARISATION] += reg[r] * square + 2.0 * l1[r] * absolute
 
 
-@jit(fastmath=True)
+@jit(fastmath=REORDERED)
 def held_out(indptr, indices, y, F, offset, low, high, X, statistics):  # type: ignore[no-untyped-def]
     """Add the squared errors and the number of the held-out ratings of a block to ``statistics``.
 
