@@ -26,8 +26,9 @@ $(READY): pyproject.toml conf/constraints.txt conf/setup.sh
 run: $(READY) ## Ratings to a published model and a summary (DATA=file CONF=file ARGS="--set als.rank=64")
 	@$(BIN)/python -m jobs.run --config "$(CONF)" $(SOURCE) $(ARGS)
 
+# Two processes with a session each: a Spark test keeps one core busy, not two. A file stays in one process.
 test: $(READY) ## Run the whole test suite (ARGS="-k store")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Without a usable JAVA_HOME a test that starts Java unmarked fails.
 test-fast: $(READY) ## Run the tests that need no Java (ARGS="-k kernels")

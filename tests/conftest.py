@@ -8,6 +8,19 @@ import pytest
 from mfspark.session import spark_session
 
 ROOT = Path(__file__).resolve().parent.parent
+# Tables of a few rows: what pays at scale (compiled and adaptive plans, statistics, plans written out for a UI) costs
+# more than it saves. Sessions in processes of their own (Connect, the cluster, spark-submit, killed jobs) keep it all.
+SMALL_TABLES = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.maxPlanStringLength": "1000",
+    "spark.sql.ui.explainMode": "simple",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.databricks.delta.stats.collect": "false",
+    "spark.databricks.delta.stats.skipping": "false",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,14 +34,15 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spark")
+    java = f"-XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Dderby.system.home={folder}"
     session = spark_session(
         "mfspark-tests",
         master="local[2]",
         config={
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
-            "spark.sql.shuffle.partitions": "2",
-            "spark.driver.memory": "3g",
-            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
+            **SMALL_TABLES,
+            "spark.driver.memory": "2g",
+            "spark.driver.extraJavaOptions": java,
         },
     )
     session.sparkContext.setLogLevel("ERROR")

@@ -1,5 +1,6 @@
 """The examples of the README and of every docstring run."""
 
+import ast
 import doctest
 import re
 from importlib import import_module
@@ -76,10 +77,13 @@ def run(test, names, capsys):
     assert not failed, "".join(told)
 
 
+def names_of(test):
+    trees = [ast.parse(example.source) for example in test.examples]
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
 EXAMPLES = examples()
-ON_SPARK = {
-    name for name, test in EXAMPLES.items() if NEED_SPARK & set(re.findall(r"\w+", test.docstring.split(">>>", 1)[1]))
-}
+ON_SPARK = {name for name, test in EXAMPLES.items() if NEED_SPARK & names_of(test)}
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - ON_SPARK))

@@ -13,7 +13,7 @@ from mfspark.blocks.profile import Profile
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
-from mfspark.kernels.objective import CONFIDENCES, Settings, elastic_net
+from mfspark.kernels.objective import CONFIDENCES, Settings
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training import als_barrier
@@ -250,8 +250,8 @@ class ALS(BlockEstimator, HasElasticNetParam):
     def _settings(self, found: Profile | None = None) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
         value = self.getOrDefault
-        l2, l1 = elastic_net(self._lambdas(), value("elasticNetParam"))
-        constrained = value("nonnegative") or value("elasticNetParam") > 0
+        share, both = value("elasticNetParam"), self._lambdas()
+        constrained = value("nonnegative") or share > 0
         steps = 1 if value("solver") == "coordinate" else 200 if constrained else value("cgSteps")
         return Settings(
             rank=value("rank"),
@@ -260,8 +260,8 @@ class ALS(BlockEstimator, HasElasticNetParam):
             confidence=value("confidence"),
             alpha=value("alpha"),
             w0=value("unobservedWeight"),
-            reg_param=l2,
-            l1=l1,
+            reg_param=((1 - share) * both[0], (1 - share) * both[1]),
+            l1=(2 * share * both[0], 2 * share * both[1]),
             bias=(value("userBias"), value("itemBias")),
             exponent=value("regExponent"),
             solver=value("solver"),

@@ -75,9 +75,10 @@ def cache_folder(module: str) -> Path | None:
         return None
     folder = base / f"{module}-{fingerprint(module)}"
     with suppress(OSError):
-        folder.mkdir(exist_ok=True)
-        os.utime(folder)
-        _prune(base, module)
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            _prune(base, module)
+        os.utime(folder)  # it is in use
     return folder
 
 

@@ -82,18 +82,6 @@ def ridge(counts: Array, reg_param: float, exponent: float, extra: float = 0.0) 
     return reg_param * np.power(np.asarray(counts, dtype=np.float64) + extra, exponent)
 
 
-Pair = tuple[float, float]
-
-
-def elastic_net(reg_param: Pair, share: float) -> tuple[Pair, Pair]:
-    """Return the L2 and the L1 weights by side of lambda ((1 - share) |x|_2^2 + 2 share |x|_1).
-
-    This is twice pyspark.ml's lambda ((1 - share) / 2 |x|_2^2 + share |x|_1), as squared errors here are twice its.
-    """
-    users, items = reg_param
-    return ((1 - share) * users, (1 - share) * items), (2 * share * users, 2 * share * items)
-
-
 WARM_SOLVERS = ("cg", "subspace", "descent", "coordinate")
 RATINGS_AT_ONCE = 4_000_000  # how many ratings are expanded from codes to floats at a time
 
