@@ -25,6 +25,7 @@ def bare_python(folder, *paths):
     return str(folder / "bin" / "python")
 
 
+@pytest.mark.java
 def test_plain_sessions_say_what_their_workers_lack(tmp_path):
     full = [path for path in sys.path if path.endswith("site-packages")]
     pythons = [
