@@ -13,13 +13,18 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.errors import TrainingError
-from mfspark.kernels.als.half_step import STATISTICS, solve_block
+from mfspark.kernels.als.half_step import CAUSES, STATISTICS, blame, solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
 from mfspark.training.history import rmse
 from mfspark.training.loop import Measures
 
-_RESULTS = {"solved": "binary", "statistics": "array<double>", "unsolved": "long"}
+_RESULTS = {"solved": "binary", "statistics": "array<double>", "unsolved": "long", "cause": "long"}
+_ADVICE = {
+    "lambda": "raise regParam",
+    "magnitude": "its ratings are extreme, divide all ratings by a constant",
+    "weight": "its weights are extreme, bring all weights closer to 1",
+}
 
 
 @dataclass
@@ -74,17 +79,17 @@ class HalfSteps:
         fixed = fix(factors.sides[dst.other], seen, factors.intercept)
         start = factors.sides[dst] if seen.warm else None
 
-        def solve(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, list[float], int]:
+        def solve(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, list[float], int, int]:
             fixed, start = data
             before = None if start is None else start[rows]
             X, statistics, unsolved = solve_block(block, fixed, seen, before, measure, limits)
-            return X.tobytes(), statistics.tolist(), unsolved
+            return X.tobytes(), statistics.tolist(), unsolved, CAUSES.index(blame(block, unsolved))
 
         results = visit_blocks(self.blocks, self.layout, dst, (fixed, start), solve, _RESULTS, self.carrier)
         for row in results:
             if row["unsolved"] >= 0:
                 place = int(self.layout.bounds[dst][row["block"]] + row["unsolved"])
-                raise UnsolvableError(dst, place).named(factors)
+                raise UnsolvableError(dst, place, cause=CAUSES[row["cause"]]).named(factors)
         factors.sides[dst] = joined(results, "solved", factors.sides[dst])
         return np.sum([row["statistics"] for row in results], axis=0)
 
@@ -97,21 +102,20 @@ def seen_from(settings: Settings, dst: Side) -> Settings:
 class UnsolvableError(TrainingError):
     """A row whose equations have no finite solution: number ``place`` of a side, named by its id if that is known."""
 
-    def __init__(self, side: Side, place: int, name: str | None = None) -> None:
-        super().__init__(
-            f"the equations of {side.stem} {name or f'number {place}'} have no finite solution: raise regParam, or "
-            "look for extreme ratings or weights of that id"
-        )
-        self.side, self.place, self.name = side, place, name
+    def __init__(self, side: Side, place: int, name: str | None = None, cause: str = "lambda") -> None:
+        row = f"{side.stem} {name or f'number {place}'}"
+        super().__init__(f"the equations of {row} have no finite solution ({cause}): {_ADVICE[cause]}")
+        self.side, self.place, self.name, self.cause = side, place, name, cause
 
-    def __reduce__(self) -> tuple[type, tuple[Side, int, str | None]]:
+    def __reduce__(self) -> tuple[type, tuple[Side, int, str | None, str]]:
         """Say how to pickle it: not by its message."""
-        return UnsolvableError, (self.side, self.place, self.name)
+        return UnsolvableError, (self.side, self.place, self.name, self.cause)
 
     def named(self, factors: Factors) -> UnsolvableError:
         """Return the error with the row's id, where the factors have ids."""
         ids = factors.ids
-        return UnsolvableError(self.side, self.place, repr(ids[self.side][self.place].as_py())) if ids else self
+        name = repr(ids[self.side][self.place].as_py()) if ids else self.name
+        return UnsolvableError(self.side, self.place, name, self.cause)
 
 
 def measures(first: NDArray[Any], second: NDArray[Any]) -> Measures:

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout, assembled, place, read_block
 from mfspark.errors import MFSparkError
-from mfspark.kernels.als.half_step import solve_block
+from mfspark.kernels.als.half_step import blame, solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
 from mfspark.training import task_rows
@@ -134,12 +134,13 @@ class HalfSteps:
         layout, seen = self.job.layout, seen_from(self.job.settings, dst)
         fixed = fix(factors.sides[dst.other], seen, factors.intercept)
         start = factors.sides[dst][_rows(layout, dst, self.peers.number)] if seen.warm else None
-        parts = self.peers.gather(solve_block(self.own[dst], fixed, seen, start, measure, self.job.limits))
-        for number, (_, _, unsolved) in enumerate(parts):
+        solved = solve_block(self.own[dst], fixed, seen, start, measure, self.job.limits)
+        parts = self.peers.gather((*solved, blame(self.own[dst], solved[2])))
+        for number, (_, _, unsolved, cause) in enumerate(parts):
             if unsolved >= 0:
-                raise UnsolvableError(dst, int(layout.bounds[dst][number] + unsolved))
-        factors.sides[dst] = np.concatenate([rows for rows, _, _ in parts])
-        return np.sum([statistics for _, statistics, _ in parts], axis=0)
+                raise UnsolvableError(dst, int(layout.bounds[dst][number] + unsolved), cause=cause)
+        factors.sides[dst] = np.concatenate([part[0] for part in parts])
+        return np.sum([part[1] for part in parts], axis=0)
 
 
 def _own_block(rows: list[tuple[pa.RecordBatch, int]], side: Side, number: int, layout: Layout) -> Block:

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pytest
 
-from mfspark.kernels.als.half_step import STATISTICS, solve_block
+from mfspark.kernels.als.half_step import STATISTICS, blame, solve_block
 from mfspark.kernels.cholesky import coordinate_descent
 from mfspark.kernels.csr import Block, counting_order
 from mfspark.kernels.objective import Settings, fix
@@ -225,7 +225,9 @@ def test_overflowing_row_is_reported_not_nan():
     block = make_block(np.array([0, 1, 1]), np.array([0, 1, 2]), np.array([1e37, 1.0, 1.0]), 2)
     settings = Settings(4, reg_param=(0.0, 0.0))
     X, _, unsolved = solve_block(block, fix(padded(V, settings), settings), settings)
-    assert unsolved == 0
+    assert unsolved == 0 and blame(block, 0) == "magnitude" and blame(block, 1) == "lambda"
+    weights = np.array([1e-8, 1e8, 1.0], np.float32)
+    assert blame(replace(block, indptr=np.array([0, 2, 3]), weights=weights), 0) == "weight"
     np.testing.assert_allclose(V[1:] @ X[1, :4], 1, rtol=1e-5)
 
 

@@ -91,6 +91,8 @@ def test_lines_travel_as_bytes():
 def test_an_unsolvable_row_survives_its_way_to_the_driver():
     error = pickle.loads(pickle.dumps(UnsolvableError(Side.ITEM, 17)))
     assert (error.side, error.place) == (Side.ITEM, 17) and "item number 17" in str(error)
+    error = pickle.loads(pickle.dumps(UnsolvableError(Side.ITEM, 17, "'x'", "weight")))
+    assert "item 'x' have no finite solution (weight): its weights are extreme" in str(error)
 
 
 @pytest.fixture(scope="module")

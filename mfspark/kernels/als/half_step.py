@@ -128,12 +128,25 @@ def repair(
     return rows
 
 
+CAUSES = ("lambda", "magnitude", "weight")
+EXTREME = 1e12  # ratings so large, or weights so far apart, are more likely the cause of a failure than lambda is
 # The entries of the statistics that ``half_step`` adds up.
 STATISTICS = ("fit", "regularisation", "residual", "weight", "repaired", "valid_squares", "valid_rows")
 FIT, REGULARISATION, RESIDUAL, WEIGHT, REPAIRED, VALID_SQUARES, VALID_ROWS = range(7)
 JITTERS = (0.0, 1e-12, 1e-9, 1e-6, 1e-3)
 """Shares by which the diagonal of equations that are singular even in fp64 is raised, until they are not."""
 GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cache
+
+
+def blame(block: Block, row: int) -> str:
+    """Return which of CAUSES most likely makes the equations of a row unsolvable; "lambda" for row -1."""
+    own = slice(block.indptr[row], block.indptr[row + 1]) if row >= 0 else slice(0)
+    weights = block.weights[own].astype(np.float64)
+    weights = weights[weights > 0]
+    if weights.size and weights.max() > EXTREME * min(weights.min(), 1.0):
+        return "weight"
+    ratings = np.abs(block.ratings[own])
+    return "magnitude" if ratings.size and ratings.max() > EXTREME else "lambda"
 
 
 @jit(fastmath=REORDERED)
