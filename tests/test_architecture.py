@@ -14,8 +14,7 @@ TOP_LEVEL = {"pyproject.toml", "README.md", "jobs", "mfspark", "tests", "conf", 
 # Every room may import itself and the ground (errors, session); what else it may import stands here.
 ALLOWED = {
     "errors": set(),
-    "config_rules": set(),
-    "config": {"config_rules"},
+    "config": {"estimators"},
     "session": set(),
     "kernels": set(),
     "transport": {"kernels"},
@@ -27,7 +26,7 @@ ALLOWED = {
     "evaluation": set(),
     "report": set(),
     "estimators": {"model", "training", "blocks", "transport", "kernels", "store"},
-    "pipeline": {"config", "config_rules", "data", "store", "evaluation", "report", "model", "estimators", ""},
+    "pipeline": {"config", "data", "store", "evaluation", "report", "model", "estimators", ""},
     "": {"errors", "session", "estimators", "model"},
     "jobs": {"pipeline"},
 }

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 from pyspark.sql import DataFrame, SparkSession
 
+from mfspark.data.fields import select_parsed
 from mfspark.data.reasons import NO_MOVIE, UNPARSABLE
-from mfspark.data.source import Source, clear_errors, existing_files, files_of
-from mfspark.data.text import nonblank, select_parsed
+from mfspark.data.source import Source, clear_errors, existing_files, files_of, located
+from mfspark.data.text import nonblank
 from mfspark.errors import DataError
 
 MOVIE_LINE = r"^\s*(\d{1,18})\s*:\s*$"
@@ -36,7 +37,7 @@ def read_netflix(spark: SparkSession, source: Source) -> DataFrame:
     lines = tag_movies(spark, source, _rating_paths(spark, source))
     fields = F.split("value", ",")
     texts = {role: F.get(fields, F.lit(position)) for role, position in FIELDS.items()} | {"item": F.col("movie")}
-    return select_parsed(lines, texts, F.size(fields) != len(FIELDS), source.id_type or "long", weighted=False)
+    return select_parsed(lines, texts, F.size(fields) != len(FIELDS), source.id_type or "long", source)
 
 
 def read_probe(spark: SparkSession, source: Source) -> DataFrame:
@@ -49,6 +50,7 @@ def read_probe(spark: SparkSession, source: Source) -> DataFrame:
     source : Source
         The path of probe.txt, and the type of its ids.
     """
+    source = located(spark, source)
     existing_files(spark, source.path)
     lines = tag_movies(spark, source, [source.path])
     id_type = source.id_type or "long"

@@ -62,12 +62,19 @@ class Checked:
         Their rows.
     reason_counts : dict
         Rejected rows per reason.
+    low, high : float
+        The smallest and the largest accepted rating.
+    example : str or None
+        The raw text of a row that did not parse, where there is one.
     """
 
     accepted: DataFrame
     rejected: DataFrame
     accepted_count: int
     reason_counts: dict[str, int] = field(default_factory=dict)
+    low: float = float("-inf")
+    high: float = float("inf")
+    example: str | None = None
 
     @property
     def rejected_count(self) -> int:
@@ -111,7 +118,9 @@ def check(
     with clear_errors("the ratings cannot be read"):
         judged = judge(ratings, rules)
         judged = materialise(judged) if materialise and rules.duplicates != "keep" else judged
-        counts = {row["reason"]: row["count"] for row in judged.groupBy("reason").count().collect()}
+        numbers = (F.count("*").alias("rows"), F.min("rating").alias("low"), F.max("rating").alias("high"))
+        groups = {row["reason"]: row for row in judged.groupBy("reason").agg(*numbers).collect()}
+        counts = {reason: row["rows"] for reason, row in groups.items()}
         accepted_count = counts.pop(None, 0)
         if rules.duplicates == "error" and counts.get(reasons.DUPLICATE_OLDER):
             raise _duplicate_error(judged, counts[reasons.DUPLICATE_OLDER])
@@ -124,7 +133,9 @@ def check(
     ids = [F.col(side).cast("string").alias(side) for side in ("user", "item")]
     rejected = judged.where("reason is not null").select(*ids, "rating", "raw", "reason")
     ordered = {reason: counts[reason] for reason in sorted(counts, key=lambda name: (-counts[name], name))}
-    return Checked(accepted, rejected, accepted_count, ordered)
+    row = judged.where(F.col("reason") == reasons.UNPARSABLE).first() if reasons.UNPARSABLE in counts else None
+    example = None if row is None else row["raw"]
+    return Checked(accepted, rejected, accepted_count, ordered, groups[None]["low"], groups[None]["high"], example)
 
 
 def reconcile(rows_in: int, accepted: int, rejected: int) -> None:

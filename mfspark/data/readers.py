@@ -9,10 +9,10 @@ from dataclasses import replace
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.data.netflix import read_netflix, read_probe_as_ratings
-from mfspark.data.source import Source, clear_errors, existing_files, files_of, logged_format
+from mfspark.data.source import Source, clear_errors, existing_files, files_of, located, logged_format
 from mfspark.data.synthetic import read_synthetic
 from mfspark.data.tabular import is_table_name, read_parquet, read_table
-from mfspark.data.text import first_lines, read_csv, read_movielens
+from mfspark.data.text import opened, read_csv, read_movielens
 from mfspark.errors import DataError
 
 FORMATS: dict[str, Callable[[SparkSession, Source], DataFrame]] = {
@@ -56,7 +56,8 @@ def read_ratings(spark: SparkSession, source: Source) -> DataFrame:
     DataError
         Nothing at the path, an unknown format, a column that is missing or has a type that cannot be used.
     """
-    chosen = replace(source, format=detect_format(spark, source)) if source.format == "auto" else source
+    chosen = located(spark, source)
+    chosen = replace(chosen, format=detect_format(spark, chosen)) if source.format == "auto" else chosen
     with clear_errors(f"{chosen.format} {chosen.path!r}"):
         if chosen.version_as_of is not None and chosen.format in FORMATS and chosen.format != "table":
             raise DataError(f"version_as_of is set, but format {chosen.format!r} keeps no versions; leave it out")
@@ -71,6 +72,7 @@ def detect_format(spark: SparkSession, source: Source) -> str:
     """Return the format of a path by its table log, its file names, and, for other text, its first line."""
     if not source.path:
         raise DataError("no path and no format; set the path of the ratings, or format synthetic")
+    source = located(spark, source)
     files = files_of(spark, source.path)
     if not files and is_table_name(source.path):
         return "table"
@@ -81,7 +83,7 @@ def detect_format(spark: SparkSession, source: Source) -> str:
     for pattern, name in SUFFIXES:
         if any(re.search(pattern, file) for file in files):
             return name
-    return _text_format(first_lines(spark, source)[0])
+    return _text_format(opened(spark, source)[1][0])
 
 
 def _text_format(line: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 
 import pyspark.sql.functions as F
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import types as T
 
-from mfspark.data.source import Source, clear_errors, existing_files, logged_format
-from mfspark.data.text import missing_role, wall_seconds, wanted_columns
+from mfspark.data.fields import epoch_seconds, wall_seconds
+from mfspark.data.source import Source, clear_errors, existing_files, files_of, logged_format, unmarked
+from mfspark.data.text import missing_role, wanted_columns
 from mfspark.errors import DataError
 
+FILE_FORMATS = ("avro", "binaryFile", "csv", "json", "orc", "parquet", "text", "xml")
+FILE_NAME = re.compile(r"\.(avro|bz2|csv|dat|gz|json|jsonl|orc|parquet|tsv|txt|xml|zip)$", re.IGNORECASE)
 TABLE_NAME = re.compile(r"(`[^`]+`|\w+)(\.(`[^`]+`|[\w-]+)){1,2}")
 ID_TYPES = (T.StringType, T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 TIME_TYPES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.DateType, T.TimestampType, T.TimestampNTZType)
@@ -43,15 +46,26 @@ def read_table(spark: SparkSession, source: Source) -> DataFrame:
         options["versionAsOf"] = str(source.version_as_of)
     with clear_errors(f"{source.format} {source.path!r}"):
         reader = spark.read.options(**options)
-        named = is_table_name(source.path)
-        table = reader.table(source.path) if named else reader.format(source.format).load(source.path or None)
+        table = reader.table(source.path) if _is_named(spark, source) else _loaded(reader, source)
         columns = table.columns
     return select_typed(table, source, columns)
 
 
 def is_table_name(path: str) -> bool:
-    """Return whether a path reads as schema.table or catalog.schema.table."""
-    return TABLE_NAME.fullmatch(path) is not None
+    """Return whether a path reads as schema.table or catalog.schema.table, and not as the name of a file."""
+    return TABLE_NAME.fullmatch(path) is not None and not FILE_NAME.search(path)
+
+
+def _is_named(spark: SparkSession, source: Source) -> bool:
+    """Return whether the path is a table's name: a format of files has none, and what exists is a path."""
+    if source.format in FILE_FORMATS or TABLE_NAME.fullmatch(source.path) is None:
+        return False
+    return source.format == "table" or not files_of(spark, source.path)
+
+
+def _loaded(reader: DataFrameReader, source: Source) -> DataFrame:
+    path = source.path if source.format in FILE_FORMATS else unmarked(source.path)
+    return reader.format(source.format).load(path or None)
 
 
 def select_typed(table: DataFrame, source: Source, columns: list[str]) -> DataFrame:
@@ -86,7 +100,7 @@ def _checked(table: DataFrame, source: Source, role: str, name: str) -> Column:
         return wall_seconds(column)
     if isinstance(data_type, T.TimestampType):
         return F.unix_seconds(column)
-    return column
+    return epoch_seconds(column.cast("long")) if role == "timestamp" else column
 
 
 def _quoted(name: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame, SparkSession
 
-from mfspark.data.reasons import UNPARSABLE
-from mfspark.data.source import Source, clear_errors, existing_files, text_lines
+from mfspark.data.fields import check_first_fields, select_parsed
+from mfspark.data.source import Source, clear_errors, existing_files, literal, text_lines
 from mfspark.errors import DataError, missing_column
 
 SNIFFED_LINES = 50
@@ -23,6 +23,7 @@ MOVIELENS_NAMES = {
     "timestamp": ("timestamp",),
 }
 BYTE_ORDER_MARK = "\ufeff"
+NO_UTF8 = "\ufffd"  # what Python is shown in place of bytes that are none
 _CORRUPT = "_corrupt"
 _UNIT_SEPARATOR = "\x1f"
 
@@ -40,33 +41,60 @@ class Layout:
 
 def read_movielens(spark: SparkSession, source: Source) -> DataFrame:
     """Read MovieLens ratings: ``::`` in .dat, tabs in u.data, csv with or without header; timestamps or not; .gz."""
-    lines = first_lines(spark, source)
-    delimiter = source.delimiter or sniff_delimiter(lines)
-    names = split_line(lines[0], delimiter, "")
-    with_header = source.header if source.header is not None else not _is_number(names[0])
-    if with_header:
-        layout = Layout(delimiter, len(names), _movielens_roles(source, names), lines[0])
-    else:
-        layout = positional_layout(source, lines, delimiter)
-    return parse_lines(_data_lines(spark, source, layout), layout, source, source.id_type or "long")
+    return _read_delimited(spark, source, "long")
 
 
 def read_csv(spark: SparkSession, source: Source) -> DataFrame:
-    """Read delimited text with named columns (header, the default) or in the order user, item, rating[, timestamp]."""
-    lines = first_lines(spark, source)
+    """Read delimited text with named columns (a header) or in the order user, item, rating[, timestamp[, weight]]."""
+    return _read_delimited(spark, source, "string")
+
+
+def _read_delimited(spark: SparkSession, source: Source, id_type: str) -> DataFrame:
+    source, lines = opened(spark, source)
     delimiter = source.delimiter or sniff_delimiter(lines)
-    if source.header is False:
-        layout = positional_layout(source, lines, delimiter, quote='"')
+    # Without quotes Spark splits twice as fast as its csv parser does; a csv may have one after the first lines.
+    quote = '"' if len(delimiter) == 1 and (id_type == "string" or any('"' in line for line in lines)) else ""
+    names = split_line(lines[0], delimiter, quote)
+    with_header = source.header if source.header is not None else not any(map(_is_number, names))
+    if with_header:
+        layout = Layout(delimiter, len(names), named_roles(source, names), lines[0], quote)
     else:
-        names = split_line(lines[0], delimiter, '"')
-        layout = Layout(delimiter, len(names), named_roles(source, names), lines[0], '"')
-    return parse_lines(_data_lines(spark, source, layout), layout, source, source.id_type or "string")
+        layout = positional_layout(source, lines, delimiter, quote)
+    rows = [split_line(line, delimiter, quote) for line in lines if line != layout.header]
+    whole = [row for row in rows if len(row) == layout.width]
+    fields = {role: [row[position] for row in whole] for role, position in layout.roles.items()}
+    id_type = source.id_type or id_type
+    check_first_fields(source, fields, id_type)
+    return parse_lines(_data_lines(spark, source, layout), layout, source, id_type)
+
+
+def opened(spark: SparkSession, source: Source) -> tuple[Source, list[str]]:
+    """Return the source with its encoding found, and its first lines.
+
+    Raises
+    ------
+    DataError
+        Nothing there, or no text in the encoding.
+    """
+    lines = first_lines(spark, source)
+    if source.encoding is not None:
+        return source, lines
+    first = lines[0]
+    if "\0" in first and first.startswith(NO_UTF8 * 2):  # the byte order mark
+        return opened(spark, replace(source, encoding="utf-16"))
+    if first.count("\0") > len(first) // 3:
+        raise DataError(
+            f"{source.path!r} looks like UTF-16 without a byte order mark: set encoding to utf-16le or utf-16be"
+        )
+    if any(NO_UTF8 in line for line in lines):
+        raise DataError(f"{source.path!r} is no UTF-8 text: set encoding (to latin-1, for example), or unpack the file")
+    return source, lines
 
 
 def first_lines(spark: SparkSession, source: Source, count: int = SNIFFED_LINES) -> list[str]:
     """Return the first nonblank lines of the first file that has any; `DataError` where there are none."""
     files = existing_files(spark, source.path)
-    for path in (files[0], source.path):
+    for path in (literal(files[0]), source.path):
         with clear_errors(source.path):
             rows = text_lines(spark, source, path).where(nonblank("value")).limit(count).collect()
         if rows:
@@ -94,13 +122,20 @@ def split_line(line: str, delimiter: str, quote: str) -> list[str]:
 
 
 def named_roles(source: Source, names: list[str]) -> dict[str, int]:
-    """Return the position of each role's column; `DataError` names a missing one and those that exist."""
-    roles = {}
-    for role, name in wanted_columns(source).items():
-        if name in names:
-            roles[role] = names.index(name)
-        elif role != "timestamp" or name != "timestamp":
-            raise missing_role(source, role, name, names)
+    """Return the position of each role's column; `DataError` names a missing one and those that exist.
+
+    A name fits as it is written, else in letters of either case; a default name also finds those of MovieLens.
+    """
+    roles, lowered = {}, [name.lower() for name in names]
+    for role, wanted in wanted_columns(source).items():
+        known = MOVIELENS_NAMES.get(role, ()) if wanted == role else ()
+        others = [name for name in (wanted.lower(), *known) if name in lowered]
+        if wanted in names:
+            roles[role] = names.index(wanted)
+        elif others:
+            roles[role] = lowered.index(others[0])
+        elif (role, wanted) != ("timestamp", "timestamp"):
+            raise missing_role(source, role, wanted, names)
     return roles
 
 
@@ -148,46 +183,7 @@ def parse_lines(lines: DataFrame, layout: Layout, source: Source, id_type: str) 
     else:
         texts = {role: F.get("f", F.lit(position)) for role, position in layout.roles.items()}
         corrupt = F.size("f") != layout.width
-    return select_parsed(fields, texts, corrupt, id_type, bool(source.weight))
-
-
-def select_parsed(
-    fields: DataFrame, texts: dict[str, Column], corrupt: Column, id_type: str, weighted: bool
-) -> DataFrame:
-    """Return the reader's columns from the text of each field (see `parse_lines`)."""
-    if id_type == "long":
-        texts = texts | {role: _or_null(texts[role]) for role in ("user", "item")}
-    parsed = {role: texts[role].try_cast(id_type) for role in ("user", "item")}
-    parsed["rating"] = _or_null(texts["rating"]).try_cast("double")
-    time = _or_null(texts["timestamp"]) if "timestamp" in texts else F.lit(None).cast("string")
-    parsed["timestamp"] = seconds(time)
-    present = {"rating": _or_null(texts["rating"]), "timestamp": time, "user": texts["user"], "item": texts["item"]}
-    if weighted:
-        present["weight"] = _or_null(texts["weight"])
-        parsed["weight"] = present["weight"].try_cast("double")
-    bad = corrupt
-    for role, text in present.items():
-        bad = bad | (text.isNotNull() & parsed[role].isNull())
-    error = F.when(bad, UNPARSABLE)
-    if "error" in fields.columns:
-        error = F.coalesce(F.col("error"), error)
-    columns = [column.alias(role) for role, column in parsed.items()]
-    return fields.select(*columns, F.col("value").alias("raw"), error.alias("error"))
-
-
-def seconds(text: Column) -> Column:
-    """Return seconds since 1970-01-01 UTC of a text: whole seconds, or a date (and time; UTC unless it has a zone)."""
-    zoned = F.unix_seconds(text.try_cast("timestamp"))
-    written_out = F.when(text.rlike(r":\d\d.*(Z|[+-]\d\d:?\d\d)$"), zoned).when(
-        text.contains("-"), wall_seconds(text.try_cast("timestamp_ntz"))
-    )
-    return F.coalesce(text.try_cast("long"), written_out)
-
-
-def wall_seconds(time: Column) -> Column:
-    """Return the seconds from 1970-01-01 to a timestamp without zone, whatever the session's time zone."""
-    day = F.unix_date(time.cast("date")).cast("long")
-    return ((day * 24 + F.hour(time)) * 60 + F.minute(time)) * 60 + F.floor(F.second(time))
+    return select_parsed(fields, texts, corrupt, id_type, source)
 
 
 def _split_plain(layout: Layout) -> Column:
@@ -228,32 +224,10 @@ def _one_header(lines: DataFrame, source: Source, layout: Layout) -> None:
         raise DataError(f"{source.path!r}: its files have different headers: {headers}; read them one by one")
 
 
-def _movielens_roles(source: Source, names: list[str]) -> dict[str, int]:
-    lowered = [name.lower() for name in names]
-    roles = {}
-    for role, known in MOVIELENS_NAMES.items():
-        wanted = getattr(source, role)
-        candidates = [wanted.lower(), *known] if wanted else []
-        found = next((lowered.index(name) for name in candidates if name in lowered), None)
-        if found is not None:
-            roles[role] = found
-        elif role != "timestamp":
-            raise missing_role(source, role, wanted, names)
-    if source.weight:
-        roles["weight"] = named_roles(source, names)["weight"] if source.weight in names else -1
-        if roles["weight"] < 0:
-            raise missing_role(source, "weight", source.weight, names)
-    return roles
-
-
 def nonblank(column: str) -> Column:
     """Return whether a line has anything but white space."""
     return F.col(column).rlike(r"[^\s\uFEFF]")
 
 
-def _or_null(text: Column) -> Column:
-    return F.when(F.length(F.trim(text)) > 0, text)
-
-
 def _is_number(text: str) -> bool:
-    return re.fullmatch(r"\s*[+-]?\d+(\.\d+)?\s*", text) is not None
+    return re.fullmatch(r"[+-]?\d+([.,]\d+)*", text) is not None

@@ -7,14 +7,16 @@ import logging
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import SparkSession
 
 from mfspark.config import Config, load
+from mfspark.config.listing import listed_keys
 from mfspark.errors import MFSparkError, TrainingError
 from mfspark.session import is_connect, spark_session
 from mfspark.store.tables import one_line
@@ -61,10 +63,11 @@ def run_jobs(name: str, jobs: Sequence[Job], argv: Sequence[str] | None = None) 
     try:
         config = load(arguments.config, arguments.set, arguments.run_id)
         run_id = config.run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        spark = _session(config)
-        reports = [job(spark, config, run_id) for job in jobs]
+        with _progress(arguments.level):
+            spark = _session(config)
+            reports = [job(spark, config, run_id) for job in jobs]
     except Exception as error:
-        return _fail(name, error)
+        return _fail(name, error, arguments.debug)
     sys.stdout.write("\n".join(summary(run_id, reports)) + "\n")
     return OK
 
@@ -79,13 +82,39 @@ def summary(run_id: str, reports: Sequence[Report]) -> list[str]:
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"mfspark-{name}", description=f"mfspark: {name}")
+    parser = argparse.ArgumentParser(
+        prog=f"mfspark-{name}",
+        description=f"mfspark: {name}",
+        epilog="\n".join(listed_keys()).replace("%", "%%"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config", required=True, help="the YAML configuration, for example conf/local.yaml")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; may be repeated"
     )
     parser.add_argument("--run-id", help="repeating a run id replaces what it wrote (default: a new one)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    told = parser.add_mutually_exclusive_group()
+    levels: dict[str, Any] = {"dest": "level", "action": "store_const", "default": logging.INFO}
+    told.add_argument("--quiet", const=logging.WARNING, help="no progress on stderr", **levels)
+    told.add_argument("--verbose", const=logging.DEBUG, help="more progress on stderr", **levels)
     return parser
+
+
+@contextmanager
+def _progress(level: int) -> Iterator[None]:
+    """Let what mfspark logs from a level on reach stderr; other libraries stay as quiet as they are."""
+    logger, handler = logging.getLogger("mfspark"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def _session(config: Config) -> SparkSession:
@@ -98,7 +127,9 @@ def _session(config: Config) -> SparkSession:
     return spark
 
 
-def _fail(name: str, error: Exception) -> int:
+def _fail(name: str, error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
     if isinstance(error, MFSparkError):
         code, message = FAILED if isinstance(error, TrainingError) else BAD_INPUT, " ".join(str(error).split())
     elif isinstance(error, AnalysisException):
@@ -106,7 +137,7 @@ def _fail(name: str, error: Exception) -> int:
     elif isinstance(error, PySparkException) or type(error).__module__.startswith("py4j"):
         code, message = FAILED, one_line(error)
     else:
-        traceback.print_exception(error)
-        code, message = FAILED, f"{type(error).__name__}: {one_line(error)}"
+        hint = "" if debug else " (--debug shows where)"
+        code, message = FAILED, f"{type(error).__name__}: {one_line(error)}{hint}"
     sys.stderr.write(f"mfspark-{name}: {message}\n")
     return code

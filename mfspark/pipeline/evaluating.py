@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy import isfinite
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -83,6 +84,8 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
     model = served_model(spark, config, version)
     predicted = keep(_all_predictions(model, train, holdout, config))
     clip = rating_range(config, config.evaluate.clip)
+    if clip is None and config.evaluate.clip and isfinite(model.fitted.limits).all():
+        clip = model.fitted.limits  # its predictions are clipped: the baselines' are, too
     found = {name: rating_metrics(predicted, "rating", name, clip) for name in ("prediction", "mean_only", "bias_only")}
     address = Location(config.store.location).table("metrics")
     floor = _noise_floor(spark, config, record)

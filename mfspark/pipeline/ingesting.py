@@ -17,13 +17,14 @@ from mfspark.store import Location, tables
 
 INGEST_LOG = (
     "run_id string, source string, rows_in bigint, accepted bigint, rejected bigint, reasons string, users bigint, "
-    "items bigint, ratings_version bigint, noise_floor double, started_at timestamp, finished_at timestamp"
+    "items bigint, min_rating double, max_rating double, ratings_version bigint, noise_floor double, "
+    "started_at timestamp, finished_at timestamp"
 )
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest read and wrote. ``users`` and ``items`` are those with an accepted rating."""
+    """What an ingest read and wrote. Users, items and the range of ratings are those of the accepted rows."""
 
     run_id: str
     source: str
@@ -32,9 +33,12 @@ class IngestReport:
     rejected: int
     users: int
     items: int
+    min_rating: float
+    max_rating: float
     ratings_version: int
     noise_floor: float | None
     reasons: dict[str, int] = field(default_factory=dict)
+    example: str | None = None
     tables: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -44,7 +48,11 @@ class IngestReport:
             *(f"             {count:,} {reason}" for reason, count in self.reasons.items()),
             f"users        {self.users:,}",
             f"items        {self.items:,}",
+            f"ratings      {self.min_rating:g} to {self.max_rating:g}",
         ]
+        if self.example is not None:
+            options = "encoding, delimiter, decimal, thousands, timestamp_format, id_type"
+            text.insert(2, f"             unparsable, for example: {self.example!r} (options of source: {options})")
         return text
 
 
@@ -110,9 +118,12 @@ def _report(
         rejected=checked.rejected_count,
         users=sides[0],
         items=sides[1],
+        min_rating=checked.low,
+        max_rating=checked.high,
         ratings_version=ratings_version,
         noise_floor=noise_floor_of(config.source),
         reasons=checked.reason_counts,
+        example=checked.example,
         tables=tuple(location.table(name) for name in names),
     )
 

@@ -10,6 +10,8 @@ from pyspark.sql import functions as F
 
 import mfspark
 from mfspark.config import Config
+from mfspark.data import Source
+from mfspark.data.source import located
 from mfspark.errors import DataError, StoreError, missing_column
 from mfspark.pipeline.ratings import HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, ModelVersion, Registry, tables
@@ -130,7 +132,7 @@ def _read_pairs(spark: SparkSession, path: str) -> DataFrame:
     try:
         return tables.read(spark, path)
     except StoreError:
-        pass  # no table: a csv file or Parquet
+        path = located(spark, Source(path)).path  # no table: a csv file or Parquet
     try:
         if path.endswith((".csv", ".csv.gz")):
             return spark.read.csv(path, header=True)

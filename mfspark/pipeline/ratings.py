@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -37,7 +36,7 @@ _NETFLIX_ARGUMENTS = ("scale", "seed", "rank", "noise", "n_users", "n_items", "n
 
 def source_of(config: SourceConfig) -> Source:
     """Return the source a configuration describes."""
-    settings = asdict(config)
+    settings = config.model_dump()
     options = settings.pop("options")
     del settings["mode"]
     for key in ("scale", "seed"):
@@ -45,6 +44,12 @@ def source_of(config: SourceConfig) -> Source:
         if value is not None:
             options[key] = value
     return Source(**settings, options=options)
+
+
+def source_at(config: SourceConfig, path: str) -> SourceConfig:
+    """Return the source with another path; a synthetic one, which has none, is then read as what lies there."""
+    synthetic: dict[str, Any] = {"format": "auto", "scale": None, "seed": None, "options": {}}
+    return config.model_copy(update={"path": path} | (synthetic if config.format == "synthetic" else {}))
 
 
 def noise_floor_of(config: SourceConfig) -> float | None:
@@ -67,7 +72,7 @@ def read_checked(spark: SparkSession, config: Config, keep: Keep, path: str | No
     DataError
         See `mfspark.data.check`; also when rows in differ from accepted + rejected.
     """
-    source_config = config.source if path is None else replace(config.source, path=path)
+    source_config = config.source if path is None else source_at(config.source, path)
     ratings = read_ratings(spark, source_of(source_config))
     quality = config.quality
     checked = check(ratings, Rules(quality.min_rating, quality.max_rating, quality.duplicates), keep)
@@ -109,7 +114,7 @@ def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:
     StoreError
         There is no ratings table yet.
     """
-    split = {key: value for key, value in asdict(config.split).items() if value is not None}
+    split = {key: value for key, value in config.split.model_dump().items() if value is not None}
     if config.train.path is not None:
         return {"path": config.train.path, "split": split}
     address = Location(config.store.location).table("ratings")
@@ -133,7 +138,7 @@ def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, A
 
 def with_holdout(spark: SparkSession, ratings: DataFrame, split: Mapping[str, Any]) -> DataFrame:
     """Return the ratings with the boolean column ``validation``: true for the rows that are held out."""
-    settings = SplitConfig(**split)
+    settings = SplitConfig.model_construct(**split)
     if settings.method == "none":
         return ratings.withColumn(HOLDOUT, F.lit(False))
     if settings.method == "random":

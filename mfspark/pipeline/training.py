@@ -9,9 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-import mfspark
-from mfspark.config import Config
-from mfspark.config_rules import ESTIMATORS
+from mfspark.config import ESTIMATORS, Config
 from mfspark.errors import ConfigError, ParameterError
 from mfspark.pipeline.ratings import (
     HOLDOUT,
@@ -103,7 +101,7 @@ def estimator_of(config: Config, weighted: bool = False) -> Any:
     if weighted:
         settings["weightCol"] = "weight"
     try:
-        return getattr(mfspark, ESTIMATORS[section])(**settings)
+        return ESTIMATORS[section](**settings)
     except (TypeError, ParameterError) as error:
         raise ConfigError(f"{section}: {error}") from error
 

@@ -30,6 +30,8 @@ def pace(verbose: bool | None = None, stream: TextIO | None = None) -> float | N
     """
     if verbose is not None:
         return 0.0 if verbose else None
+    if logging.getLogger("mfspark").level > logging.INFO:  # somebody wants less than that, on a terminal too
+        return None
     if (stream or sys.stderr).isatty():
         return 0.0
     return PATIENCE if LOGGER.isEnabledFor(logging.INFO) else None

@@ -1,5 +1,7 @@
 """The command line: exit codes, and one line for an error."""
 
+import io
+import logging
 import re
 import subprocess
 import sys
@@ -10,6 +12,8 @@ import pytest
 from jobs import evaluate, ingest, predict, run, train
 from mfspark.errors import TrainingError
 from mfspark.pipeline.command import run_jobs
+from mfspark.pipeline.ingesting import IngestReport
+from mfspark.training import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = {"ingest": ingest, "train": train, "predict": predict, "evaluate": evaluate, "run": run}
@@ -66,15 +70,33 @@ def failing(error):
     return job
 
 
+@pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize(
-    ("error", "code", "traceback"),
-    [(TrainingError("the loss is NaN"), 1, False), (RuntimeError("a bug"), 1, True), (MemoryError("full"), 1, True)],
+    "error", [TrainingError("the loss is NaN"), RuntimeError("a bug"), MemoryError("full")], ids=str
 )
-def test_what_is_no_bad_input_ends_with_code_1(spark, conf, capsys, error, code, traceback):  # noqa: ARG001
-    assert run_jobs("train", [failing(error)], ["--config", conf]) == code
+def test_what_is_no_bad_input_ends_with_code_1_and_a_traceback_on_demand(conf, capsys, monkeypatch, error, debug):
+    monkeypatch.setattr("mfspark.pipeline.command._session", lambda config: None)  # noqa: ARG005
+    arguments = ["--config", conf, *(["--debug"] if debug else [])]
+    assert run_jobs("train", [failing(error)], arguments) == 1
     shown = capsys.readouterr().err
     assert shown.splitlines()[-1].startswith("mfspark-train: ")
-    assert ("Traceback" in shown) == traceback
+    assert str(error) in shown.splitlines()[-1]
+    assert ("Traceback" in shown) == debug
+    assert debug or shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(("options", "ref"), [([], "told\n"), (["--quiet"], ""), (["--verbose"], "more\ntold\n")])
+def test_progress_is_logged_to_stderr_by_its_level(conf, capsys, monkeypatch, options, ref):
+    def job(spark, config, run_id):  # noqa: ARG001
+        logging.getLogger("mfspark.training").debug("more")
+        logging.getLogger("mfspark.training").info("told")
+        logging.getLogger("py4j").info("noise")
+        return IngestReport(run_id, "here", 0, 0, 0, 0, 0, 1, 5, 0, None)
+
+    monkeypatch.setattr("mfspark.pipeline.command._session", lambda config: None)  # noqa: ARG005
+    assert run_jobs("train", [job], ["--config", conf, *options]) == 0
+    assert capsys.readouterr().err == ref
+    assert not logging.getLogger("mfspark").handlers
 
 
 def test_a_spark_failure_is_one_line_without_java(spark, conf, capsys):
@@ -85,6 +107,23 @@ def test_a_spark_failure_is_one_line_without_java(spark, conf, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "disk on fire" in lines[0]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("options", "ref"), [([], 0.0), (["--quiet"], None), (["--verbose"], 0.0)])
+def test_quiet_holds_for_the_progress_of_a_fit_on_a_terminal(conf, monkeypatch, options, ref):
+    def job(spark, config, run_id):  # noqa: ARG001
+        paces.append(progress.pace(None, Terminal()))
+        raise TrainingError("enough")
+
+    paces = []
+    monkeypatch.setattr("mfspark.pipeline.command._session", lambda config: None)  # noqa: ARG005
+    assert run_jobs("train", [job], ["--config", conf, *options]) == 1
+    assert paces == [ref]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config"], ["--config", "x", "--bogus"]])

@@ -1,14 +1,20 @@
 """The configuration: what is read, and one line for each thing that is wrong."""
 
-import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from mfspark import config
-from mfspark.config import SECTIONS, load, parse
-from mfspark.config_rules import ALS_RULES, ESTIMATORS, FIXED_COLUMNS
+from jobs import train
+from mfspark.config import ESTIMATORS, SECTIONS, Config, load, parse
+from mfspark.config.listing import listed_keys
+from mfspark.config.parameters import NO_KEYS
 from mfspark.errors import ConfigError
+from mfspark.estimators.options import supports
+from mfspark.pipeline.ratings import source_at
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MINIMAL = {"store": {"location": "out/x"}}
 
@@ -21,7 +27,7 @@ def test_defaults_are_filled_in():
     comp = parse(MINIMAL)
     assert (comp.split.method, comp.split.fraction, comp.predict.n, comp.run_id) == ("random", 0.1, 10, None)
     assert comp.als == {}
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(ValidationError, match="frozen"):
         comp.split.fraction = 0.5
 
 
@@ -58,7 +64,10 @@ BAD = {
     "unknown key": ({"als": {"rnk": 8}}, r"^als.rnk: unknown key; did you mean als.rank\? allowed: rank, maxIter"),
     "unknown key, nothing close": ({"split": {"zzz": 1}}, r"^split.zzz: unknown key; allowed: method, fraction, seed"),
     "section is no mapping": ({"als": 5}, r"^als: 5 is not allowed; give a mapping with the keys rank"),
-    "text for a number": ({"als": {"rank": "many"}}, r"^als.rank: 'many' is not allowed; give a whole number >= 1"),
+    "text for a number": (
+        {"als": {"rank": "many"}},
+        r"^als.rank: 'many' is not allowed; give a whole number \(number of factors, > 0",
+    ),
     "fraction for a whole number": ({"als": {"rank": 8.5}}, r"^als.rank: 8.5 is not allowed; give a whole number"),
     "bool for a number": ({"als": {"rank": True}}, r"^als.rank: True is not allowed"),
     "number for a text": ({"source": {"user": 7}}, r"^source.user: 7 is not allowed; give a text"),
@@ -81,7 +90,7 @@ BAD = {
     "fraction of no split": ({"split": {"method": "none", "fraction": 0.2}}, r"^split.fraction: only allowed with"),
     "seed of a time split": ({"split": {"method": "time", "seed": 2}}, r"^split.seed: only allowed with"),
     "probe without a file": ({"split": {"method": "probe"}}, r"^split.probe: give the path"),
-    "alpha without implicit": ({"als": {"alpha": 2}}, r"^als.alpha.*only allowed with als.implicitPrefs true"),
+    "alpha without implicit": ({"als": {"alpha": 2}}, r"^als.alpha: takes effect only with implicitPrefs=True"),
     "two models": ({"model": {"version": 1, "run_id": "a"}}, r"^model.version: contradicts model.run_id"),
     "two inputs": ({"train": {"path": "x", "ratings_version": 1}}, r"^train.ratings_version: contradicts train.path"),
     "pairs without a path": ({"predict": {"mode": "pairs"}}, r"^predict.pairs: give the path"),
@@ -114,7 +123,7 @@ def test_a_mistake_is_one_line_with_the_key_and_the_allowed_values(name):
         ("store: {location: x}", ["als=5"], "als: '5' is not allowed; give a mapping"),
         ("store: {location: x}", ["als.a.b=5"], "als.a.b: unknown key"),
         ("als: {rank: 3}", ["sgd.rank=4"], "als, sgd: a model has one estimator; leave one of these sections"),
-        ("store: {location: x}", ["bpmf=4"], "bpmf: '4' is not allowed; give a mapping with parameters of BPMF"),
+        ("store: {location: x}", ["bpmf=4"], "bpmf: '4' is not allowed; give a mapping with the keys rank"),
         ("store: {location: x}", ["sgd.userCol=u"], "sgd.userCol: set by the jobs; name the columns"),
     ],
 )
@@ -137,15 +146,74 @@ def test_the_section_that_is_given_chooses_the_estimator(tmp_path):
     assert load(path).estimator == comp.estimator
 
 
-def test_every_als_rule_is_a_parameter_of_the_estimator_and_the_other_way_round():
-    from mfspark import ALS
+def test_several_mistakes_are_one_line_of_the_first_three():
+    raw = {"als": {"rnk": 1, "seed": "x"}, "split": {"fraction": 2}, "stor": {}}
+    with pytest.raises(ConfigError) as caught:
+        parse(raw)
+    lines = str(caught.value).split(" | ")
+    assert len(lines) == 3 and "\n" not in str(caught.value)
+    assert lines[-1].endswith("(and 1 more)")
+    keys = {"als.rnk", "als.seed", "split.fraction", "stor"}
+    assert {line.split(":")[0] for line in lines} < keys
 
-    known = {param.name for param in ALS().params}
-    assert known - set(FIXED_COLUMNS) - {"filterSeen"} == set(ALS_RULES)
+
+def test_a_key_of_another_estimator_names_those_that_have_it():
+    with pytest.raises(ConfigError, match=r"^svdplusplus.alpha: unknown key; ALS has it; allowed: rank"):
+        parse(merged({"svdplusplus": {"alpha": 2.0}}))
 
 
-def test_every_section_has_a_rule_for_every_key():
-    assert {*SECTIONS, *ESTIMATORS, "run_id"} == {field.name for field in dataclasses.fields(config.Config)}
-    for section in SECTIONS.values():
-        for field in dataclasses.fields(section):
-            assert field.metadata["rule"].allowed()
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_estimators_section_is_its_signature(name):
+    kind = ESTIMATORS[name]
+    wanted = {param.name for param in kind().params if supports(kind, param.name)} - set(NO_KEYS)
+    assert set(SECTIONS[name].model_fields) == wanted
+    for key, info in SECTIONS[name].model_fields.items():
+        assert info.default == (kind().getOrDefault(key) if kind().isDefined(key) else None)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_what_an_estimator_refuses_is_refused_before_spark_starts(name):
+    with pytest.raises(ConfigError, match=rf"^{name}.rank: 0 is not allowed; give a whole number >= 1"):
+        parse(merged({name: {"rank": 0}}))
+
+
+def test_help_lists_every_key_with_its_meaning_and_starts_no_spark(capsys, monkeypatch):
+    monkeypatch.setattr("mfspark.pipeline.command.spark_session", None)  # calling it would fail
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "\n".join(listed_keys()) in shown
+    for name, section in SECTIONS.items():
+        for key, info in section.model_fields.items():
+            assert f"  {name}.{key}: " in shown
+            assert info.description and info.description in shown
+    assert "  split.fraction: a number > 0 and < 1; default 0.1. " in shown
+    assert "  als.rank: a whole number; default 10. number of factors" in shown
+    assert '  als.coldStartStrategy: a text; default "nan". ' in shown
+    assert {*SECTIONS, "run_id"} == set(Config.model_fields)
+
+
+PATH_OVERRIDES = {
+    "a path": (["source.path=r.parquet"], ("auto", "r.parquet", None)),
+    "a path and a format": (["source.path=r.txt", "source.format=csv"], ("csv", "r.txt", None)),
+    "no path": (["source.scale=0.5"], ("synthetic", "", 0.5)),
+}
+
+
+@pytest.mark.parametrize("case", PATH_OVERRIDES)
+def test_a_path_on_the_command_line_takes_the_place_of_a_synthetic_source(case):
+    overrides, ref = PATH_OVERRIDES[case]
+    source = load(ROOT / "conf" / "local.yaml", overrides).source
+    assert (source.format, source.path, source.scale) == ref
+
+
+def test_a_path_to_train_on_takes_its_place_too():
+    source = source_at(load(ROOT / "conf" / "local.yaml").source, "r.parquet")
+    assert (source.format, source.path, source.scale, source.seed) == ("auto", "r.parquet", None, None)
+    assert source_at(load(ROOT / "conf" / "netflix.yaml").source, "r").format == "parquet"
+
+
+def test_a_path_and_synthetic_both_on_the_command_line_contradict():
+    with pytest.raises(ConfigError, match=r"^source.path: contradicts source.format synthetic"):
+        load(ROOT / "conf" / "local.yaml", ["source.path=r.parquet", "source.format=synthetic"])

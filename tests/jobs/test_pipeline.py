@@ -1,12 +1,9 @@
 """The jobs end to end on one store: what they write, what the next one reads, and what a repeated run changes."""
 
-from dataclasses import replace
-
 import pytest
 from pyspark.sql import functions as F
 
-from mfspark.config import parse
-from mfspark.config_rules import ESTIMATORS
+from mfspark.config import ESTIMATORS, parse
 from mfspark.data import random_split
 from mfspark.errors import ConfigError, DataError, ParameterError, StoreError
 from mfspark.pipeline import evaluate, ingest, predict, train
@@ -22,6 +19,11 @@ GOOD = ["ann::1::5", "ann::2::3", "bob::1::4", "bob::3::1", "cyd::2::2", "cyd::3
 def configuration(location, **sections):
     raw = {"store": {"location": str(location)}, "quality": {"min_rating": 1, "max_rating": 5}, "als": ALS}
     return parse(raw | sections)
+
+
+def replace(model, **changes):
+    """A copy of a checked configuration with other values, unchecked."""
+    return model.model_copy(update=changes)
 
 
 def read(spark, config, name):
@@ -208,7 +210,7 @@ def test_settings_the_estimator_refuses(spark, done):
 
 def test_settings_another_estimator_refuses(spark, done):
     config, _ = done
-    with pytest.raises(ConfigError, match="sgd: SGD has no parameter 'rnk'; it has .*rank"):
+    with pytest.raises(ConfigError, match=r"sgd: SGD has no parameter 'rnk' \(did you mean rank\?\); it has .*rank"):
         train(spark, replace(config, als={}, sgd={"rnk": 3}), "refused")
     with pytest.raises(ParameterError, match="SVDPlusPlus cannot use nonnegative"):
         train(spark, replace(config, als={}, svdplusplus={"nonnegative": True}), "refused")
@@ -217,7 +219,7 @@ def test_settings_another_estimator_refuses(spark, done):
 @pytest.mark.parametrize("section", ESTIMATORS)
 def test_every_estimator_has_a_section(section):
     estimator = estimator_of(configuration("here", **{"als": None, section: {"rank": 2}}))
-    assert type(estimator).__name__ == ESTIMATORS[section]
+    assert type(estimator) is ESTIMATORS[section]
     assert estimator.getOrDefault("validationIndicatorCol") == "validation"
 
 

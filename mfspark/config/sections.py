@@ -1,0 +1,274 @@
+"""The one model of the configuration: every section, every key, its type, default, limits and meaning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mfspark.config.parameters import Parameters
+from mfspark.config.values import Flag, Number, Pairs, Section, Text, Whole
+from mfspark.estimators.als import ALS
+from mfspark.estimators.bpmf import BPMF
+from mfspark.estimators.gradient_descent import GradientDescent
+from mfspark.estimators.sgd import SGD
+from mfspark.estimators.svdpp import SVDPlusPlus
+from mfspark.estimators.truncated_svd import TruncatedSVD
+
+RUN_ID = r"[\w.:+@=-]{1,200}"
+
+
+def refuse(wrong: bool, message: str) -> None:
+    """Raise what makes a configuration contradict itself, as one line that starts with the key."""
+    if wrong:
+        raise PydanticCustomError("contradiction", "{text}", {"text": message})
+
+
+def _run_id(value: str) -> str:
+    words = "1 to 200 letters, digits or any of _ . : + @ = -"
+    refuse(not re.fullmatch(RUN_ID, value), f"run_id: {value!r} is not allowed; give {words}")
+    return value
+
+
+class SparkConfig(Section):
+    """The session."""
+
+    app_name: Text = Field("mfspark", description="the application's name")
+    master: Text | None = Field(None, description="a Spark master; without one spark-submit's, else local[*]")
+    conf: Pairs = Field({}, description="Spark settings")
+
+
+class SourceConfig(Section):
+    """Where the ratings come from (see `mfspark.data.Source`)."""
+
+    path: Text = Field("", description="a file, folder, glob or table name; what exists by that very name is no glob")
+    format: Text = Field(
+        "auto", description="auto, movielens, netflix, csv, parquet, table, synthetic, or one of Spark's"
+    )
+    user: Text = Field("user", description="column of users")
+    item: Text = Field("item", description="column of items")
+    rating: Text = Field("rating", description="column of ratings")
+    timestamp: Text | None = Field("timestamp", description="column of times; null: do not read it")
+    weight: Text | None = Field(None, description="column of weights")
+    delimiter: Text | None = Field(None, description="between the fields of a line; found from the first lines")
+    header: Flag | None = Field(None, description="whether the first line names the columns; found from it")
+    encoding: Literal["utf-8", "utf-16", "utf-16le", "utf-16be", "latin-1"] | None = Field(
+        None, description="of text files; utf-8, or utf-16 where the file starts with its byte order mark"
+    )
+    decimal: Literal[".", ","] = Field(".", description="the decimal mark of ratings and weights in text")
+    thousands: Literal[",", ".", " ", "'"] | None = Field(None, description="what groups the digits of numbers in text")
+    timestamp_format: Text | None = Field(
+        None, description="how times are written, in Spark's letters: MM/dd/yyyy; without one seconds since 1970 or ISO"
+    )
+    version_as_of: Whole | None = Field(None, ge=0, description="version of a versioned table")
+    id_type: Literal["long", "string"] | None = Field(None, description="of ids in text")
+    scale: Number | None = Field(None, gt=0, description="size of format synthetic; 1 is the Netflix Prize")
+    seed: Whole | None = Field(None, description="of format synthetic")
+    mode: Literal["overwrite", "append"] = Field(
+        "overwrite",
+        description="the ratings table becomes this input, or only the rows of the same run id are replaced",
+    )
+    options: Pairs = Field({}, description="handed to Spark's reader, or to the synthetic source")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> SourceConfig:
+        synthetic = self.format == "synthetic"
+        refuse(
+            synthetic and bool(self.path),
+            "source.path: contradicts source.format synthetic, which reads no file; leave one of them out",
+        )
+        refuse(
+            not synthetic and bool({"scale", "seed"} & self.model_fields_set),
+            "source.scale, source.seed: only allowed with source.format synthetic",
+        )
+        refuse(self.decimal == self.thousands, "source.thousands: is source.decimal, too; they must differ")
+        return self
+
+
+class QualityConfig(Section):
+    """Which rows are accepted; the rest go to the table ``quarantine``."""
+
+    min_rating: Number | None = Field(None, description="smallest rating accepted; null: any")
+    max_rating: Number | None = Field(None, description="largest rating accepted; null: any")
+    duplicates: Literal["last", "mean", "sum", "error", "keep"] = Field("last", description="of one user and item")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> QualityConfig:
+        low, high = self.min_rating, self.max_rating
+        refuse(
+            low is not None and high is not None and low >= high,
+            "quality.min_rating: must be below quality.max_rating",
+        )
+        return self
+
+
+class StoreConfig(Section):
+    """Where every table is kept."""
+
+    location: Text = Field("", description="a directory, or catalog.schema")
+
+
+class SplitConfig(Section):
+    """The hold-out, the same for the same seed."""
+
+    method: Literal["random", "leave_one_out", "time", "probe", "none"] = Field(
+        "random",
+        description="a fraction of the ratings; one of each user, the latest where there are timestamps; the latest "
+        "fraction; the pairs of a Netflix probe file; nothing",
+    )
+    fraction: Number = Field(0.1, gt=0, lt=1, description="what random and time hold out")
+    seed: Whole = Field(1, description="of random and leave_one_out")
+    probe: Text | None = Field(None, description="the probe file")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> SplitConfig:
+        given, method = self.model_fields_set, self.method
+        refuse(
+            "fraction" in given and method not in ("random", "time"),
+            "split.fraction: only allowed with split.method random or time",
+        )
+        refuse(
+            "seed" in given and method not in ("random", "leave_one_out"),
+            "split.seed: only allowed with split.method random or leave_one_out",
+        )
+        refuse(
+            (method == "probe") != (self.probe is not None),
+            "split.probe: give the path of the probe file with split.method probe, and only then",
+        )
+        return self
+
+
+class TrainConfig(Section):
+    """What is trained on: the ratings table that ingest wrote, or a path that is read and checked as ingest does."""
+
+    path: Text | None = Field(None, description="ratings to train on directly, read as section source says")
+    ratings_version: Whole | None = Field(None, ge=0, description="version of the ratings table; null: the newest")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> TrainConfig:
+        refuse(
+            self.path is not None and self.ratings_version is not None,
+            "train.ratings_version: contradicts train.path, which is not the ratings table; give one of them",
+        )
+        return self
+
+
+class ModelConfig(Section):
+    """Which published model predict and evaluate take: a version or a run id; neither: the latest."""
+
+    version: Whole | None = Field(None, ge=1, description="a model version")
+    run_id: Text | None = Field(None, description="the run that published the model")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ModelConfig:
+        refuse(
+            self.version is not None and self.run_id is not None,
+            "model.version: contradicts model.run_id; give one of them, or neither for the latest model",
+        )
+        return self
+
+
+class PredictConfig(Section):
+    """What predict writes."""
+
+    mode: Literal["top_n", "pairs"] = Field("top_n", description="the best n items of every user, or given pairs")
+    n: Whole = Field(10, ge=1, description="items a user")
+    filter_seen: Flag = Field(True, description="leave out what a user has rated in the training data")
+    pairs: Text | None = Field(None, description="a table, Parquet folder or csv file with the columns user and item")
+    clip: Flag = Field(True, description="limit predictions of pairs to the quality bounds, where those are set")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> PredictConfig:
+        given, pairs = self.model_fields_set, self.mode == "pairs"
+        refuse(
+            pairs != (self.pairs is not None),
+            "predict.pairs: give the path or table of the pairs with predict.mode pairs, and only then",
+        )
+        refuse(
+            pairs and bool({"n", "filter_seen"} & given),
+            "predict.n, predict.filter_seen: contradict predict.mode pairs; allowed only with predict.mode top_n",
+        )
+        refuse(
+            not pairs and "clip" in given,
+            "predict.clip: contradicts predict.mode top_n, which keeps the scores; "
+            "allowed only with predict.mode pairs",
+        )
+        return self
+
+
+class EvaluateConfig(Section):
+    """What evaluate measures on the hold-out."""
+
+    clip: Flag = Field(True, description="limit predictions to the quality bounds, else as the model does")
+    damping_user: Number = Field(10.0, ge=0, description="regularisation of users in the bias-only baseline")
+    damping_item: Number = Field(25.0, ge=0, description="regularisation of items in the bias-only baseline")
+    k: Whole | None = Field(None, ge=1, description="adds ranking metrics of the best k unseen items")
+    relevant: Number = Field(4.0, description="held-out ratings from here on are the ones to find")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> EvaluateConfig:
+        refuse(
+            self.k is None and "relevant" in self.model_fields_set,
+            "evaluate.relevant: only allowed with evaluate.k, which asks for ranking metrics",
+        )
+        return self
+
+
+class Config(Section):
+    """A job's whole configuration; the estimator is the one whose section is given, ALS where there is none."""
+
+    run_id: Annotated[Text, AfterValidator(_run_id)] | None = Field(
+        None, description="names the run; default: a new one"
+    )
+    als: Annotated[Mapping[str, Any], Parameters(ALS)] = {}
+    sgd: Annotated[Mapping[str, Any], Parameters(SGD)] | None = None
+    gradient_descent: Annotated[Mapping[str, Any], Parameters(GradientDescent)] | None = None
+    truncated_svd: Annotated[Mapping[str, Any], Parameters(TruncatedSVD)] | None = None
+    svdplusplus: Annotated[Mapping[str, Any], Parameters(SVDPlusPlus)] | None = None
+    bpmf: Annotated[Mapping[str, Any], Parameters(BPMF)] | None = None
+    spark: SparkConfig = SparkConfig()
+    source: SourceConfig = SourceConfig()
+    quality: QualityConfig = QualityConfig()
+    store: StoreConfig = StoreConfig()
+    split: SplitConfig = SplitConfig()
+    train: TrainConfig = TrainConfig()
+    model: ModelConfig = ModelConfig()
+    predict: PredictConfig = PredictConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Config:
+        given = [name for name in ESTIMATORS if name in self.model_fields_set]
+        refuse(len(given) > 1, f"{', '.join(given)}: a model has one estimator; leave one of these sections")
+        refuse(not self.store.location, "store.location: missing; give a directory or catalog.schema")
+        return self
+
+    @property
+    def estimator(self) -> tuple[str, Mapping[str, Any]]:
+        """The section of the estimator, and its parameters."""
+        return [(name, getattr(self, name)) for name in ESTIMATORS if getattr(self, name) is not None][-1]
+
+
+def _parameters(name: str) -> Parameters | None:
+    info = Config.model_fields[name]
+    marks = [*info.metadata, *(mark for kind in getattr(info.annotation, "__args__", ()) for mark in _marks(kind))]
+    return next((mark for mark in marks if isinstance(mark, Parameters)), None)
+
+
+def _marks(kind: Any) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
+
+
+ESTIMATORS: dict[str, type] = {
+    name: mark.estimator for name in Config.model_fields if (mark := _parameters(name)) is not None
+}
+"""The section of the configuration that stands for each estimator."""
+SECTIONS: dict[str, type[Section]] = {
+    name: mark.section if (mark := _parameters(name)) else info.annotation  # type: ignore[misc]
+    for name, info in Config.model_fields.items()
+    if name != "run_id"
+}
+"""Every section by its name, the estimators' included."""

@@ -1,0 +1,76 @@
+"""What one key may hold: the types of values, and how they are put into words."""
+
+from __future__ import annotations
+
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Strict
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+
+def _number(value: Any) -> Any:
+    """Return the number a text looks like (YAML 1.1 reads 1e-3 as a text); true and false are none."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "true and false are no numbers")
+    for kind in (int, float):
+        try:
+            return kind(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+    return value
+
+
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), AllowInfNan(False)]
+Pairs = dict[str, Any]
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a mapping of keys to values",
+}
+LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def kind_of(info: FieldInfo) -> Any:
+    """Return the bare type of a key: int, float, bool, str, dict, a `Section`, or a Literal."""
+    kind = next(kind for kind in members(info.annotation) if kind is not type(None))
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return dict if get_origin(kind) is dict else kind
+
+
+def is_text(info: FieldInfo) -> bool:
+    """Return whether a key holds a text, which an override gives as it is written."""
+    kind = kind_of(info)
+    return kind is str or get_origin(kind) is Literal
+
+
+def allowed(info: FieldInfo) -> str:
+    """Return the values a key may hold, in words."""
+    kind = kind_of(info)
+    words = "one of " + ", ".join(get_args(kind)) if get_origin(kind) is Literal else WORDS[kind]
+    limits = [
+        f"{sign} {getattr(limit, name):g}"
+        for limit in info.metadata
+        for name, sign in LIMITS.items()
+        if hasattr(limit, name)
+    ]
+    words += (" " + " and ".join(limits)) if limits else ""
+    return words + (" (or null)" if type(None) in members(info.annotation) else "")
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
+    union = get_origin(annotation) in (Union, types.UnionType)
+    return get_args(annotation) if union else (annotation,)
