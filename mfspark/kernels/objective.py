@@ -262,7 +262,7 @@ def expand(block: Block, part: slice, settings: Settings, intercept: float) -> t
 
 
 def row_ridges(block: Block, settings: Settings, n_fixed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return each row's L2 and L1 weight; the count is MLlib's: implicit ratings count where r > 0, weights add up."""
+    """Return each row's weights of |x|_2^2 and |x|_1; the count is MLlib's: ratings > 0 if implicit, weights add up."""
     counted: NDArray[Any] = np.diff(block.indptr).astype(np.float64)
     liked = block.distinct() > 0
     if block.weights.size or (settings.implicit and not liked.all()):
@@ -272,7 +272,7 @@ def row_ridges(block: Block, settings: Settings, n_fixed: int) -> tuple[NDArray[
     extra = settings.w0 * n_fixed if settings.implicit and settings.confidence == "ials" else 0.0
     return (
         ridge(counted, settings.reg_param[0], settings.exponent, extra),
-        ridge(counted, settings.l1[0] / 2, settings.exponent, extra),
+        ridge(counted, settings.l1[0], settings.exponent, extra),
     )
 
 

@@ -81,7 +81,7 @@ def solve_block(
             objective(*ratings, reg[rows], l1[rows], X[rows], statistics)
     if not measure:
         squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
-        statistics[REGULARISATION] = reg @ squares + 2 * (l1 @ np.abs(X).sum(axis=1))
+        statistics[REGULARISATION] = reg @ squares + l1 @ np.abs(X).sum(axis=1)
     if measure and block.held_indices.size:
         low, high = limits[0] - fixed.intercept, limits[1] - fixed.intercept
         held = (block.held_values - fixed.intercept).astype(number)
@@ -202,7 +202,8 @@ def half_step(  # type: ignore[no-untyped-def]
             b[t - first] = target[t - first] if implicit or a.size == 0 else target[t - first] * a[t]
         x[0] = X[r]
         ridge = F.dtype.type(reg[r])
-        row = Row(indices, a, first, last, F, base, ridge, l1[r], rank, implicit, b, target)
+        # The solvers see half of everything: the derivative of reg |x|^2 + l1 |x|_1 is 2 (reg x +- l1 / 2).
+        row = Row(indices, a, first, last, F, base, ridge, l1[r] / 2, rank, implicit, b, target)
         solved = solve_row(how, row, Scratch(H, W, A, work), x)
         X[r] = x[0]
         weak[r] = not (solved and dot_rows(x, 0, x, 0, 0) < np.inf)
@@ -238,7 +239,7 @@ def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, stat
             square += np.float64(x[0, j]) ** 2
             absolute += abs(np.float64(x[0, j]))
         statistics[FIT] += fit
-        statistics[REGULARISATION] += reg[r] * square + 2.0 * l1[r] * absolute
+        statistics[REGULARISATION] += reg[r] * square + l1[r] * absolute
 
 
 @jit(fastmath=REORDERED)
