@@ -17,11 +17,12 @@ from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import profile
 from mfspark.errors import ParameterError, TrainingError
+from mfspark.kernels.als.half_step import STATISTICS
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.sgd.cells import Recipe
 from mfspark.training import bpmf, gradient_descent, svdpp, truncated_svd
-from mfspark.training.als import HalfSteps, UnsolvableError
+from mfspark.training.als import HalfSteps, UnsolvableError, measures
 from mfspark.training.history import Iteration, from_bytes, rmse, to_bytes
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.placement import OLD_LOOPS, choose
@@ -80,6 +81,13 @@ def test_the_loop_needs_no_pyspark():
     code = f"import sys; sys.modules['pyspark'] = None; import {names}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_counts_the_rows_repaired_in_both_half_steps():
+    first, second = (np.array([halves.get(name, 0.0) for name in STATISTICS]) for halves in (
+        {"regularisation": 1.0, "repaired": 2}, {"fit": 4.0, "regularisation": 3.0, "repaired": 5}
+    ))  # fmt: skip
+    assert measures(first, second) == Measures(4.0, 4.0, None, 7)
 
 
 def test_lines_travel_as_bytes():
