@@ -21,9 +21,9 @@ def configuration(location, **sections):
     return parse(raw | sections)
 
 
-def replace(model, **changes):
+def replace(section, /, **changes):
     """A copy of a checked configuration with other values, unchecked."""
-    return model.model_copy(update=changes)
+    return section.model_copy(update=changes)
 
 
 def read(spark, config, name):
