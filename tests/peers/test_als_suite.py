@@ -381,3 +381,55 @@ def test_default_storage_params():
     als = ALS()
     assert als.getIntermediateStorageLevel() == als.getFinalStorageLevel() == "MEMORY_AND_DISK"
     assert als.getCheckpointInterval() == 10 and als.setCheckpointInterval(-1).getCheckpointInterval() == -1
+
+
+LEVELS = {  # on disk, in memory, off heap, as objects, copies: org.apache.spark.storage.StorageLevel
+    "MEMORY_ONLY": (False, True, False, True, 1),
+    "MEMORY_ONLY_SER": (False, True, False, False, 1),
+    "MEMORY_AND_DISK": (True, True, False, True, 1),
+    "MEMORY_AND_DISK_SER": (True, True, False, False, 1),
+    "DISK_ONLY": (True, False, False, False, 1),
+    "NONE": (False, False, False, False, 1),
+}
+
+
+def level_of(frame):
+    level = frame.storageLevel
+    return level.useDisk, level.useMemory, level.useOffHeap, level.deserialized, level.replication
+
+
+def test_non_default_storage_params(spark):
+    data = spark.createDataFrame(FOUR, SCHEMA)
+    jvm = spark.sparkContext._jvm.org.apache.spark.storage.StorageLevel
+    for name, parts in LEVELS.items():
+        level = jvm.fromString(name)
+        assert (level.useDisk(), level.useMemory(), level.useOffHeap(), level.deserialized()) == parts[:4]
+        als = ALS(maxIter=1, rank=1, filterSeen=True, finalStorageLevel=name)
+        kept = "DISK_ONLY" if name == "NONE" else name
+        model = als.setIntermediateStorageLevel(kept).fit(data)
+        assert level_of(model.userFactors) == level_of(model.itemFactors) == parts
+        assert level_of(model._seen_blocks.frame) == LEVELS[kept]
+        model.unpersist()
+        for factors in (model.userFactors, model.itemFactors):
+            factors.unpersist()
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1])
+def test_seeds_are_javas_longs(spark, seed):
+    data = spark.createDataFrame(FOUR, SCHEMA)
+    one, two = (ALS(rank=2, maxIter=1, seed=seed, initMode="mllib").fit(data).fitted.sides for _ in range(2))
+    for left, right in zip(one, two, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_streaming_transform(spark, tmp_path):
+    """Spark's suite transforms streams too."""
+    data = spark.createDataFrame(FOUR, SCHEMA)
+    model = ALS(rank=2, maxIter=2).fit(data)
+    data.write.parquet(str(tmp_path / "in"))
+    stream = model.transform(spark.readStream.schema(data.schema).parquet(str(tmp_path / "in")))
+    query = stream.writeStream.format("memory").queryName("predicted").start()
+    query.processAllAvailable()
+    query.stop()
+    comp = sorted(spark.table("predicted").collect())
+    assert comp == sorted(model.transform(data).collect())

@@ -14,19 +14,19 @@ from mfspark.kernels.csr import Side
 
 IMPLICIT = {"implicitPrefs": True, "seed": 1, "numUserBlocks": 2, "numItemBlocks": 2}
 MODELS = {
-    "cholesky": lambda: ALS(rank=3, solver="cholesky", alpha=2.0, regParam=0.01, maxIter=15, **IMPLICIT),
-    "cg": lambda: ALS(rank=3, solver="cg", alpha=2.0, regParam=0.01, maxIter=15, **IMPLICIT),
+    "cholesky": lambda: ALS(rank=3, solver="cholesky", alpha=2.0, regParam=0.1, maxIter=15, **IMPLICIT),
+    "cg": lambda: ALS(rank=3, solver="cg", alpha=2.0, regParam=0.1, maxIter=15, **IMPLICIT),
     "implicit's confidence": lambda: ALS(
         rank=3,
         confidence="linear",
         unobservedWeight=0.5,
         alpha=2.0,
-        regParam=0.01,
+        regParam=0.1,
         regExponent=0.0,
         maxIter=15,
         **IMPLICIT,
     ),
-    "nonnegative": lambda: ALS(rank=3, nonnegative=True, alpha=2.0, regParam=0.01, maxIter=15, **IMPLICIT),
+    "nonnegative": lambda: ALS(rank=3, nonnegative=True, alpha=2.0, regParam=0.1, maxIter=15, **IMPLICIT),
     "logistic": lambda: SGD(rank=3, loss="logistic", regParam=0.003, maxIter=60, center=True, **IMPLICIT),
 }
 
@@ -81,6 +81,14 @@ def test_recalculated_users_score_the_same(model, likes):
     Y = model.fitted.features(1)
     for user, features in ref.items():
         np.testing.assert_allclose(Y @ np.array(comp[user]), Y @ np.array(features), atol=5e-3)
+
+
+def test_neighbours_are_of_the_same_parity(model):
+    for frame, column in ((model.similarUsers(num=10), "user"), (model.similarItems(num=10), "item")):
+        rows = frame.collect()
+        assert len(rows) == 50
+        for row in rows:
+            assert {each[column] % 2 for each in row.recommendations} == {row[column] % 2}
 
 
 def test_pickle(model, likes):
