@@ -91,6 +91,8 @@ INTERCEPTS = ("none", "mean", "learned")
 REFUSALS = {
     "samples": "BPMF cannot fold in: fit again with the new ratings, or use ALS",
     "svd": "this model's factors do not solve ALS's equations, so that nothing can be folded in: fit again, or use ALS",
+    "untold": "a model of MLlib does not hold what it minimises, which fold-in needs: tell it by "
+    "FactorizationModel.fromMLlib(model, estimator), the estimator being the ALS that fitted it",
     "svdpp": "SVDPlusPlus cannot fold in: the model keeps no implicit factors: fit again, or use ALS with biases",
 }
 """Why a model cannot be folded into, by the rule ``Objective.folds``."""

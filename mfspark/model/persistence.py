@@ -17,6 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.errors import StoreError
 
+PACKAGE = "org.apache.spark.ml.recommendation."  # the classes of MLlib's ALS in its own metadata
+OURS = {"ALS": "ALS", "ALSModel": "FactorizationModel"}
 SLOTS = ("data-a", "data-b")
 
 
@@ -77,6 +79,8 @@ class ParamsReader(MLReader):
         metadata = read_metadata(spark, path)
         if metadata is None:
             raise StoreError(f"{path} has no saved {self.cls.__name__}")
+        if metadata["class"].startswith(PACKAGE):
+            return self._from_mllib(path, metadata)
         kind = _class_of(metadata)
         if kind != self.cls.__name__ and not (metadata["tables"] and hasattr(self.cls, "fromTables")):
             raise StoreError(f"{path} has a saved {kind}, not a {self.cls.__name__}")
@@ -90,6 +94,16 @@ class ParamsReader(MLReader):
         instance._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(instance, metadata)
         return instance
+
+    def _from_mllib(self, path: str, metadata: dict[str, Any]) -> Any:
+        """Return what MLlib saved as an instance of a class that can take it."""
+        kind = _class_of(metadata)
+        if OURS.get(kind) != self.cls.__name__:
+            raise StoreError(f"{path} has a saved {kind} of MLlib, not a {self.cls.__name__}")
+        if kind == "ALSModel":
+            return self.cls.fromMLlib(path)  # type: ignore[attr-defined]
+        instance = self.cls().setParams(**metadata["paramMap"])
+        return instance._resetUid(metadata["uid"])
 
 
 def exists(spark: SparkSession, path: str) -> bool:

@@ -1,4 +1,4 @@
-"""A fitted model as something that is kept: its numbers and history, saved, copied, pickled."""
+"""A fitted model as something that is kept: its numbers and history, saved, copied, pickled, taken from MLlib."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mfspark.kernels.csr import Side
 from mfspark.model import tables as tabular
 from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization, SeenBlocks
+from mfspark.model.mllib import model_of
 from mfspark.model.params import ModelParams
 from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.model.predict import PairData
@@ -167,6 +168,35 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         if name not in known:
             raise StoreError(f"this is a stored {name}, not a {cls.__name__}: load it as a {name}")
         return known[name]
+
+    @classmethod
+    def fromMLlib(cls, source: Any, estimator: Any = None) -> Self:
+        """Return the model that ``pyspark.ml.recommendation.ALS`` fitted, as ours.
+
+        It predicts, recommends, is saved and published as any other. ``load`` of a folder that MLlib saved does the
+        same without an estimator.
+
+        Parameters
+        ----------
+        source : pyspark.ml.recommendation.ALSModel or str
+            The model, or the folder it was saved in; the stage of a ``PipelineModel`` is such a model.
+        estimator : ALS, optional
+            The one of MLlib that fitted it, or ours with the same parameters: its regParam, implicitPrefs, alpha and
+            nonnegative are what the model minimises, and MLlib does not keep them. Without it the model cannot fold in.
+
+        Raises
+        ------
+        ParameterError
+            ``source`` is no model of MLlib, or ``estimator`` has another rank or options that MLlib's has not.
+        StoreError
+            The folder does not exist, or holds something else.
+        """
+        theirs = model_of(source)
+        model = cls(theirs.fitted(estimator))
+        model._kinds = (T.IntegerType(), T.IntegerType())
+        model._resetUid(theirs.uid)
+        model._set(**theirs.values)
+        return model
 
     def _tables(self) -> dict[str, DataFrame]:
         frames = tabular.to_tables(SparkSession.active(), self.fitted, self._kinds)
