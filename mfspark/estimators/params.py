@@ -48,7 +48,9 @@ class FactorizationParams(
     center = _param("center", "whether the mean rating is subtracted and added back", TypeConverters.toBoolean)
     clip = _param("clip", "whether predictions are clipped to the range of the ratings", TypeConverters.toBoolean)
     initStd = _param("initStd", "the start is N(0, initStd^2 / rank)", TypeConverters.toFloat)
-    initMode = _param("initMode", "how the start is drawn, see the class's documentation", TypeConverters.toString)
+    initMode = _param(
+        "initMode", "how the start is drawn: auto, normal, positive; in ALS also mllib, power", TypeConverters.toString
+    )
     nonnegative = _param("nonnegative", "whether the factors are >= 0", TypeConverters.toBoolean)
     numUserBlocks = _param("numUserBlocks", "blocks of users, default by size and cores", TypeConverters.toInt)
     numItemBlocks = _param("numItemBlocks", "blocks of items, default by size and cores", TypeConverters.toInt)

@@ -107,7 +107,7 @@ class Objective:
     - explicit: sum over the ratings of w l(s, r), l a key of ``losses.LOSSES`` (twice it for "squared": (r - s)^2);
     - implicit, ``negatives`` 0: sum over all pairs of c (p - s)^2, c by ``coefficients``;
     - implicit, ``negatives`` n > 0: the mean over the draws of sum w l(s, p) over the ratings and of l(s, 0) over n
-      unrated items, drawn uniformly for each (``mfspark.kernels.sgd.expected``),
+      unrated items, drawn uniformly for each (``kernels.sgd.expected``),
 
     beside the L2 and L1 weights of each row, ``ridge``.
 

@@ -42,7 +42,7 @@ def initial_factors(profile: Profile, settings: Settings, seed: int, std: float,
 
 POWER_STEPS = 2
 _STRONG = 100.0  # how many times a row's ridge exceeds its Gramian in a power step
-_LEFT_TO_RIDGE = 1e-3  # the share of a start's variance below which a direction is left to the ridge
+_LEFT_TO_RIDGE = 4e-4  # the share of a start's variance below which a direction is left to the ridge
 
 
 def power_settings(settings: Settings, std: float, largest: float) -> Settings:
@@ -69,7 +69,7 @@ def after_power_steps(factors: Factors, settings: Settings, profile: Profile, st
     """Make what the power steps left the start: rows of one length, biases 0.
 
     The length is ``std``, or less where the ridge is small: so short that the fit's first half step leaves those
-    directions to the ridge that have less than a thousandth of the start's variance, and are mostly noise.
+    directions to the ridge that have less than 0.0004 of the start's variance, and are mostly noise.
     """
     count = profile.rows / max(len(profile.sides[1]), 1)
     share = settings.reg_param[1] * count ** (settings.exponent - 1) / _LEFT_TO_RIDGE

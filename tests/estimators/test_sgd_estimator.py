@@ -10,6 +10,7 @@ from mfspark.kernels.csr import Side
 
 
 class TestAdaGrad(ModelContract):
+    settled = {"maxIter": 200}
     fold_error = 0.01
     estimator = staticmethod(lambda: SGD(rank=3, maxIter=60, regParam=0.005, stepSize=0.2, seed=3))
 

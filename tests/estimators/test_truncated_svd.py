@@ -110,7 +110,7 @@ def test_singular_values_survive_saving_and_folding_in_is_refused(ratings, tmp_p
     "values,message",
     [
         (dict(rank=13), "rank is 13, but a matrix of 24 users x 12 items has at most 12"),
-        (dict(regParam=0.5), "cannot use regParam=0.5: leave it at 0.1, or choose ALS, SGD"),
+        (dict(regParam=0.5), "cannot use regParam=0.5: leave it at 0.0, or choose ALS, SGD"),
         (dict(userBias=True), "cannot use userBias=True"),
         (dict(weightCol="rating"), "cannot use weightCol='rating': leave it out, or choose ALS"),
         (dict(imputation="median"), "imputation must be one of zero, mean, userMean, itemMean"),

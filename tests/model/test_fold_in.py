@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from mfspark.kernels.als.half_step import SOLVERS, solve_block
+from mfspark.kernels.als.half_step import solve_block
+from mfspark.kernels.als.solvers import SOLVERS
 from mfspark.kernels.csr import Block
 from mfspark.kernels.objective import Settings, fix
 from mfspark.model.fold_in import exact

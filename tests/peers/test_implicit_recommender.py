@@ -21,7 +21,7 @@ MODELS = {
         confidence="linear",
         unobservedWeight=0.5,
         alpha=2.0,
-        regParam=0.1,
+        regParam=2.0,
         regExponent=0.0,
         maxIter=15,
         **IMPLICIT,

@@ -87,7 +87,7 @@ def test_everybody_sends_much_at_once_without_waiting_for_each_other(monkeypatch
 
 
 def test_a_stranger_is_not_let_in(monkeypatch):
-    refused = []
+    refused, knocked = [], []
 
     def knock(ports):
         def knocking():
@@ -99,8 +99,10 @@ def test_a_stranger_is_not_let_in(monkeypatch):
         thread = threading.Thread(target=knocking)
         thread.start()
         thread.join(0.2)
+        knocked.append(thread)
 
     assert run_tasks(monkeypatch, 2, lambda peers: peers.gather(peers.number), before=knock) == [[0, 1], [0, 1]]
+    knocked[0].join(10)
     assert len(refused) == 1
 
 
