@@ -215,19 +215,30 @@ class Settings(Objective):
 
 @dataclass(frozen=True)
 class Fixed:
-    """The fixed side, ready for a half step: F (n x padded), the targets' offset (n or 0), the base form (fp64)."""
+    """The fixed side, ready for a half step: F (n x padded), the targets' offset (n or 0), the base form (fp64).
+
+    ``total`` is the number of rows of the whole side, of which F may be the part that a block needs.
+    """
 
     F: NDArray[Any]
     offset: NDArray[Any]
     base: NDArray[Any]
     intercept: float = 0.0
+    total: int = 0
 
 
-def fix(side: NDArray[Any], settings: Settings, intercept: float = 0.0) -> Fixed:
+def fix(
+    side: NDArray[Any],
+    settings: Settings,
+    intercept: float = 0.0,
+    base: NDArray[Any] | None = None,
+    total: int | None = None,
+) -> Fixed:
     """Prepare a side's array (n x padded) to be the fixed one; ``settings`` are those of the solved side.
 
     A solved bias sees a constant factor 1, and the fixed side's biases are taken from the targets (the augmented
-    equations of a biased model). In the implicit case the base form is w0 F^T F, summed in fp64.
+    equations of a biased model). In the implicit case the base form is w0 F^T F, summed in fp64; where ``side`` is only
+    a part of the fixed side, ``base`` and ``total`` are those of the whole.
     """
     F, offset = np.ascontiguousarray(side), EMPTY.astype(side.dtype)
     solved_bias, fixed_bias = settings.bias
@@ -235,10 +246,11 @@ def fix(side: NDArray[Any], settings: Settings, intercept: float = 0.0) -> Fixed
         F = F.copy()
         offset = F[:, settings.rank].copy() if fixed_bias else offset
         F[:, settings.rank] = 1 if solved_bias else 0
-    base = np.zeros((settings.padded, settings.padded))
-    if settings.implicit and settings.w0:
-        base += settings.w0 * gramian(F)
-    return Fixed(F, offset, base, intercept)
+    if base is None:
+        base = np.zeros((settings.padded, settings.padded))
+        if settings.implicit and settings.w0:
+            base += settings.w0 * gramian(F)
+    return Fixed(F, offset, base, intercept, len(F) if total is None else total)
 
 
 def gramian(F: NDArray[Any]) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ def solve_block(
     X = np.zeros((block.rows, settings.padded), number)
     if start is not None:
         X[:] = start
-    reg, l1 = row_ridges(block, settings, len(fixed.F))
+    reg, l1 = row_ridges(block, settings, fixed.total)
     statistics, unsolved = np.zeros(len(STATISTICS)), -1
     base = fixed.base.astype(number)
     for first, last in stretches(block.indptr):

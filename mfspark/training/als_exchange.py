@@ -1,0 +1,213 @@
+"""ALS whose sides never come together: factors stay on the workers, and blocks send each other the rows they need.
+
+A half step is one shuffle: every block of the fixed side has emitted one packed piece for each block of the solved side
+that needs some of its rows (MLlib's out-blocks); a solved block meets its pieces, runs the same ``solve_block`` as
+everywhere else, and emits its own pieces for the next half step. The driver sees one small row of sums a block, so that
+its memory does not depend on the numbers of users and items. ``training.als.alternate`` is the same loop with the
+sides in the driver, and gives the same factors.
+
+Bytes shuffled a half step: 4 (8 in double precision) x columns in use x the number of (solved block, fixed row) pairs
+in which the block has a rating of the row: at most min(number of blocks, ratings of the row) a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from mfspark.blocks.build import place
+from mfspark.blocks.exchange import HashLayout, RoutedBlock, Sides, hash_ids, read_routed
+from mfspark.kernels.als.half_step import STATISTICS, solve_block
+from mfspark.kernels.csr import Block, Side
+from mfspark.kernels.hashing import start_rows
+from mfspark.kernels.objective import Settings, fix, gramian
+from mfspark.transport.arrow import row_batch
+
+_OUT = "target int, block int, data binary, statistics array<double>, gram binary, unsolved long"
+_KINDS = {
+    "target": pa.int32(), "block": pa.int32(), "data": pa.binary(), "statistics": pa.list_(pa.float64()),
+    "gram": pa.binary(), "unsolved": pa.int64(),
+}  # fmt: skip
+_OWN = -1  # the "source" of a piece that carries a block's own previous factors
+Keep = Callable[[DataFrame], DataFrame]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What stays the same through a fit.
+
+    Parameters
+    ----------
+    sides : Sides
+        The frames of routed blocks.
+    layout : HashLayout
+        How ids are spread.
+    sizes : (int, int)
+        The numbers of users and items.
+    settings : Settings
+        The model, seen from the user side.
+    intercept : float
+        Subtracted from every target.
+    limits : (float, float)
+        The range to which held-out predictions are clipped.
+    keep : callable
+        Computes a frame, keeps it, and cuts its lineage.
+    """
+
+    sides: Sides
+    layout: HashLayout
+    sizes: tuple[int, int]
+    settings: Settings
+    intercept: float
+    limits: tuple[float, float]
+    keep: Keep
+
+
+class Solved(NamedTuple):
+    """A solved side: its frame (factors and the pieces for the other side), the summed statistics, its Gramian."""
+
+    frame: DataFrame
+    statistics: NDArray[np.float64]
+    gram: NDArray[np.float64]
+
+
+class Start(NamedTuple):
+    """How factors are drawn: entries N(0, std^2 / rank), or their absolute value; a row depends on its id and seed."""
+
+    seed: int
+    std: float
+    signed: bool
+
+
+def begin(exchange: Exchange, side: Side, start: Start) -> Solved:
+    """Return a side drawn at random, with its pieces for the other side."""
+    settings, layout = exchange.settings, exchange.layout
+
+    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in range(batch.num_rows):
+                block = read_routed(batch, row, layout)
+                yield from _emitted(block, _drawn(block, side, start, settings), settings, None, -1)
+
+    frame = exchange.keep(exchange.sides[side].mapInArrow(draw, _OUT))
+    return _summed(frame)
+
+
+def half_step(exchange: Exchange, side: Side, fixed: Solved, own: Solved | None, measure: bool) -> Solved:
+    """Solve a side against the fixed one.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        The blocks and the model.
+    side : Side
+        The side to solve.
+    fixed : Solved
+        The other side.
+    own : Solved or None
+        This side's previous factors, for solvers that improve on them.
+    measure : bool
+        Whether the fit and the held-out errors are wanted too.
+    """
+    settings = exchange.settings if side is Side.USER else exchange.settings.swapped()
+    layout, limits, intercept = exchange.layout, exchange.limits, exchange.intercept
+    base = settings.w0 * fixed.gram if settings.implicit else None
+    total = exchange.sizes[side.other]
+
+    def solve(blocks: pa.Table, pieces: pa.Table) -> pa.Table:
+        if blocks.num_rows == 0:
+            return pa.Table.from_batches([], schema=pa.schema(list(_KINDS.items())))
+        block = read_routed(blocks, 0, layout)
+        gathered, start = _gathered(pieces, block, settings)
+        ready = fix(gathered, settings, intercept, base, total)
+        csr = _with_known_held(block, gathered)
+        X, statistics, unsolved = solve_block(csr, ready, settings, start, measure, limits)
+        return pa.Table.from_batches(list(_emitted(block, X, settings, statistics, unsolved)))
+
+    pieces = fixed.frame.where("target is not null").select("target", "block", "data")
+    if own is not None:
+        previous = own.frame.where("target is null and data is not null")
+        pieces = pieces.unionByName(previous.select(F.col("block").alias("target"), F.lit(_OWN).alias("block"), "data"))
+    placed = place(pieces, "target", layout.blocks[side])
+    pair = exchange.sides[side].groupBy("block").cogroup(placed.groupBy("target"))
+    return _summed(exchange.keep(pair.applyInArrow(solve, _OUT)))
+
+
+def factor_rows(solved: Solved) -> DataFrame:
+    """Return a side's factors: block int, data binary (rows x columns in use)."""
+    return solved.frame.where("target is null and data is not null").select("block", "data")
+
+
+def _drawn(block: RoutedBlock, side: Side, start: Start, settings: Settings) -> NDArray[Any]:
+    X = np.zeros((len(block.ids), settings.padded), settings.dtype)
+    std = start.std / np.sqrt(settings.rank)
+    start_rows(hash_ids(block.ids), start.seed, side, settings.rank, std, start.signed, X)
+    return X
+
+
+def _gathered(pieces: pa.Table, block: RoutedBlock, settings: Settings) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return the src rows that a block needs, in its order, and its own previous factors if they came."""
+    gathered, start = np.zeros((int(block.starts[-1]), settings.padded), settings.dtype), None
+    for row in range(pieces.num_rows):
+        source, data = pieces.column("block")[row].as_py(), pieces.column("data")[row].as_buffer()
+        rows = np.frombuffer(data, settings.dtype).reshape(-1, settings.width)
+        if source == _OWN:
+            start = np.zeros((len(rows), settings.padded), settings.dtype)
+            start[:, : settings.width] = rows
+        else:
+            gathered[block.starts[source] : block.starts[source + 1], : settings.width] = rows
+    return gathered, start
+
+
+def _with_known_held(block: RoutedBlock, gathered: NDArray[Any]) -> Block:
+    """Return the block's ratings without the held-out ones of ids that were never trained on (rows of NaN)."""
+    csr = block.csr
+    if csr.held_indices.size == 0:
+        return csr
+    known = ~np.isnan(gathered[csr.held_indices, 0])
+    np.nan_to_num(gathered, copy=False)
+    rows = np.repeat(np.arange(csr.rows), np.diff(csr.held_indptr))[known]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=csr.rows))]).astype(np.int64)
+    return replace(csr, held_indptr=indptr, held_indices=csr.held_indices[known], held_values=csr.held_values[known])
+
+
+def _emitted(
+    block: RoutedBlock, X: NDArray[Any], settings: Settings, statistics: NDArray[Any] | None, unsolved: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield a block's row of sums, its factors, and its pieces for the blocks of the other side."""
+    used = np.ascontiguousarray(X[:, : settings.width])
+    gram = gramian(X).tobytes() if settings.implicit else b""
+    sums = [] if statistics is None else statistics.tolist()
+    yield _row([None, block.number, None, sums, gram, unsolved])
+    yield _row([None, block.number, used.tobytes(), None, None, None])
+    for target in np.flatnonzero(np.diff(block.route_starts)):
+        places = block.routes[block.route_starts[target] : block.route_starts[target + 1]]
+        rows = used[places]
+        rows[places < 0] = np.nan
+        yield _row([int(target), block.number, rows.tobytes(), None, None, None])
+
+
+def _row(cells: list[Any]) -> pa.RecordBatch:
+    return row_batch(_KINDS, cells)
+
+
+def _summed(frame: DataFrame) -> Solved:
+    """Add up the blocks' rows of sums, in the order of the blocks, since floating sums depend on it."""
+    rows = frame.where("data is null").select("block", "statistics", "gram", "unsolved").toArrow().to_pylist()
+    rows.sort(key=lambda row: row["block"])
+    total, gram = np.zeros(len(STATISTICS)), np.zeros((0, 0))
+    for row in rows:
+        if row["statistics"]:
+            total += np.array(row["statistics"])
+        part = np.frombuffer(row["gram"])
+        if part.size:
+            k = int(np.sqrt(part.size))
+            gram = part.reshape(k, k) if gram.size == 0 else gram + part.reshape(k, k)
+    return Solved(frame, total, gram)
