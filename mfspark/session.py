@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -167,6 +168,23 @@ def default_parallelism(spark: SparkSession) -> int:
     if not is_connect(spark):
         return max(1, spark.sparkContext.defaultParallelism)
     return _connect_slots(spark)
+
+
+def driver_limit(spark: SparkSession) -> int:
+    """Return how many bytes of ids and factors a driver may hold: beyond, they stay on the workers.
+
+    ``spark.mfspark.driverLimit`` (bytes) where it is set, else a quarter of ``spark.driver.memory``, at least 512 MiB.
+    """
+    given = spark.conf.get("spark.mfspark.driverLimit", None)
+    if given is not None:
+        return int(given)
+    return max(512 << 20, _memory(spark.conf.get("spark.driver.memory", None) or "1g") // 4)
+
+
+def _memory(text: str) -> int:
+    """Return the bytes of an amount as Spark writes it: 512m, 4g, 1024 (MiB)."""
+    number, unit = re.fullmatch(r"(\d+)([kmgtp]?)b?", text.strip().lower()).groups()  # type: ignore[union-attr]
+    return int(number) << {"k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}[unit]
 
 
 def find_java() -> str | None:

@@ -1,0 +1,22 @@
+"""What the session says of the machine it runs on."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mfspark.session import driver_limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({}, 512 << 20),
+        ({"spark.driver.memory": "4g"}, 1 << 30),
+        ({"spark.driver.memory": "16384m"}, 4 << 30),
+        ({"spark.driver.memory": "16384"}, 4 << 30),
+        ({"spark.driver.memory": "4gb", "spark.mfspark.driverLimit": "1000"}, 1000),
+    ],
+)
+def test_the_driver_holds_a_quarter_of_its_memory_or_what_is_set(settings, limit):
+    conf = SimpleNamespace(get=lambda name, default=None: settings.get(name, default))
+    assert driver_limit(SimpleNamespace(conf=conf)) == limit
