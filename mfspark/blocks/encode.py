@@ -85,7 +85,8 @@ class _Encoder:
         values = None if self.values is None else self.values.tobytes()
         numbers = [self.total, self.weight, self.low, self.high]
         ids = [side.to_ipc() for side in self.sides]
-        return [*ids, values, self.problems.tolist(), [self.rows, self.held], numbers]
+        listed = [len(side.counts) for side in self.sides]
+        return [*ids, values, self.problems.tolist(), [self.rows, self.held, *listed], numbers]
 
 
 _NO_FLOATS = np.empty(0, np.float32)

@@ -1,8 +1,8 @@
 """Blocks for sides that fit no single process: ids go to blocks by hash and get their places on the workers.
 
 A block of a side (dst) holds, in one row of its frame, its ids in sorted order, its ratings in CSR form, the ids of the
-other side (src) that these ratings name, and, once ``route`` has been to both sides, which of its own rows every block
-of the other side needs (the out-blocks of MLlib's ALS). Nothing lists all ids in one place.
+other side (src) that these ratings name, and, once ``blocks.routes`` has been to both sides, which of its own rows each
+block of the other side needs (the out-blocks of MLlib's ALS). Nothing lists all ids in one place.
 
 Worked example: users 1, 2, 3, items 7, 8, ratings (1,7) (2,8) (3,7); two blocks a side, users 1 and 2 in block 0, item
 7 in block 1, item 8 in block 0. User block 0 needs item 8 of block 0 and item 7 of block 1, so that its src rows are
@@ -21,20 +21,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.blocks.build import place
+from mfspark.blocks.build import BLOCK_BYTES, place
 from mfspark.blocks.encode import CHUNK
-from mfspark.kernels.csr import Block, Side, counting_order
-from mfspark.kernels.hashing import hash_longs, hash_texts
+from mfspark.blocks.index import hash_ids
+from mfspark.blocks.profile import Totals
+from mfspark.kernels.csr import Side, counting_order
 from mfspark.transport.arrow import flat, row_batch, to_ipc
 
 _PIECE = (
     "target int, side int, order long, own binary, other binary, rows binary, others binary, values binary, "
     "weights binary, held binary"
 )
-_CSR = ("indptr", "indices", "values", "weights", "held_indptr", "held_indices", "held_values")
-_BLOCK = "block int, ids binary, needed binary, starts binary, " + ", ".join(f"{part} binary" for part in _CSR)
-_REQUEST = "target int, block int, ids binary"
-_ROUTED = _BLOCK + ", routes binary, route_starts binary"
+CSR = ("indptr", "indices", "values", "weights", "held_indptr", "held_indices", "held_values")
+BLOCK = "block int, ids binary, needed binary, starts binary, " + ", ".join(f"{part} binary" for part in CSR)
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,24 @@ class HashLayout:
     held: bool
 
 
-class Sides(NamedTuple):
-    """The frames of both sides' routed blocks, in the order user, item."""
+def hash_layout(found: Totals, slots: int, wanted: tuple[int | None, int | None], weighted: bool) -> HashLayout:
+    """Decide the numbers of blocks: as many as slots, or a multiple where a block would pass BLOCK_BYTES.
 
-    user: DataFrame
-    item: DataFrame
-
-
-def hash_ids(ids: pa.Array) -> NDArray[np.uint64]:
-    """Return the hashes of ids without nulls: whole numbers of any type, or texts."""
-    if pa.types.is_integer(ids.type):
-        return hash_longs(ids.to_numpy(zero_copy_only=False))
-    texts = ids.cast(pa.large_binary())
-    _, offsets, data = texts.buffers()
-    whole = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    return hash_texts(whole, np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8))
+    Parameters
+    ----------
+    found : Totals
+        What the first pass learned.
+    slots : int
+        How many tasks run at once.
+    wanted : (int or None, int or None)
+        numUserBlocks, numItemBlocks.
+    weighted : bool
+        Whether the ratings carry weights.
+    """
+    table = found.values if found.values is not None else np.empty(0, np.float32)
+    cell = 4 + (1 if table.size else 4) + (4 if weighted else 0)
+    usual = -(-max(slots, -(-found.rows * cell // BLOCK_BYTES)) // slots) * slots
+    return HashLayout((wanted[0] or usual, wanted[1] or usual), table, weighted, found.held_out > 0)
 
 
 def block_of(ids: pa.Array, blocks: int) -> NDArray[np.int32]:
@@ -84,75 +86,7 @@ def side_blocks(encoded: DataFrame, layout: HashLayout, side: Side) -> DataFrame
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _assemble(batches, layout, side)
 
-    return rating_pieces(encoded, layout, side).mapInArrow(assemble, _BLOCK)
-
-
-def route(blocks: DataFrame, others: DataFrame, count: int, other_count: int) -> DataFrame:
-    """Return a side's blocks with the places that each block of the other side needs (lazy), in their partitions.
-
-    Parameters
-    ----------
-    blocks, others : DataFrame
-        ``side_blocks`` of this side and of the other one, kept.
-    count, other_count : int
-        Their numbers of blocks.
-    """
-
-    def ask(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for row in range(batch.num_rows):
-                needed = _ids(batch.column("needed")[row].as_buffer())
-                starts = np.frombuffer(batch.column("starts")[row].as_buffer(), np.int64)
-                number = batch.column("block")[row].as_py()
-                for target in np.flatnonzero(np.diff(starts)):
-                    part = needed.slice(starts[target], starts[target + 1] - starts[target])
-                    yield _row(_REQUEST, [int(target), number, _bytes(part)])
-
-    def answer(own: pa.Table, asked: pa.Table) -> pa.Table:
-        if own.num_rows == 0:
-            return pa.table([pa.array([], kind) for kind in _kinds(_ROUTED)], names=_names(_ROUTED))
-        ids = _ids(own.column("ids")[0].as_buffer())
-        wanted: dict[int, NDArray[np.int32]] = {}
-        for row in range(asked.num_rows):
-            places = pc.index_in(_ids(asked.column("ids")[row].as_buffer()), value_set=ids).fill_null(-1)
-            wanted[asked.column("block")[row].as_py()] = places.to_numpy(zero_copy_only=False).astype(np.int32)
-        empty = np.empty(0, np.int32)
-        routes = [wanted.get(block, empty) for block in range(other_count)]
-        starts = np.concatenate([[0], np.cumsum([len(part) for part in routes])]).astype(np.int64)
-        cells = [own.column(name)[0].as_py() for name in _names(_BLOCK)]
-        return pa.Table.from_batches([_row(_ROUTED, [*cells, np.concatenate(routes).tobytes(), starts.tobytes()])])
-
-    columns = others.select("block", "needed", "starts")
-    requests = place(columns.mapInArrow(ask, _REQUEST), "target", count)
-    pair = blocks.groupBy("block").cogroup(requests.groupBy("target"))
-    return place(pair.applyInArrow(answer, _ROUTED), "block", count)
-
-
-@dataclass(frozen=True)
-class RoutedBlock:
-    """One block of a side: its ids, its ratings against the src rows it needs, and its rows that others need."""
-
-    number: int
-    ids: pa.Array
-    csr: Block
-    starts: NDArray[np.int64]
-    routes: NDArray[np.int32]
-    route_starts: NDArray[np.int64]
-
-
-def read_routed(table: pa.Table | pa.RecordBatch, row: int, layout: HashLayout) -> RoutedBlock:
-    """Return one row of a routed frame, without copying its ratings."""
-    coded = np.uint8 if layout.table.size else np.float32
-    kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "values": coded}
-    kinds |= {"held_indptr": np.int64, "held_indices": np.int32, "held_values": np.float32}
-
-    def array(name: str, kind: Any) -> NDArray[Any]:
-        return np.frombuffer(table.column(name)[row].as_buffer(), kind)
-
-    csr = Block(table=layout.table, **{name: array(name, kind) for name, kind in kinds.items()})
-    ids = _ids(table.column("ids")[row].as_buffer())
-    routes = (array("routes", np.int32), array("route_starts", np.int64))
-    return RoutedBlock(table.column("block")[row].as_py(), ids, csr, array("starts", np.int64), *routes)
+    return rating_pieces(encoded, layout, side).mapInArrow(assemble, BLOCK)
 
 
 def _cut(batches: Iterator[pa.RecordBatch], layout: HashLayout, side: Side) -> Iterator[pa.RecordBatch]:
@@ -166,7 +100,7 @@ def _cut(batches: Iterator[pa.RecordBatch], layout: HashLayout, side: Side) -> I
             if not batch.column("problems")[row].is_valid:
                 chunks.append([batch.column(name)[row].as_buffer() for name in CHUNK])
                 continue
-            ids = [_ids(batch.column(f"{one.stem}_ids")[row].as_buffer()) for one in Side]
+            ids = [ids_from(batch.column(f"{one.stem}_ids")[row].as_buffer()) for one in Side]
             yield from _pieces(_joined(chunks), ids, layout, side, order)
             chunks = []
 
@@ -191,8 +125,8 @@ def _pieces(
         own, rows = _compact(ids[side], codes[chosen])
         other, columns = _compact(ids[side.other], others[chosen])
         parts = [array[chosen] if array.size else array for array in (values, weights, held)]
-        cells = [int(target), side, order, _bytes(own), _bytes(other), rows.tobytes(), columns.tobytes()]
-        yield _row(_PIECE, [*cells, *(part.tobytes() for part in parts)])
+        cells = [int(target), side, order, ids_to_bytes(own), ids_to_bytes(other), rows.tobytes(), columns.tobytes()]
+        yield one_row(_PIECE, [*cells, *(part.tobytes() for part in parts)])
 
 
 def _compact(ids: pa.Array, codes: NDArray[np.int32]) -> tuple[pa.Array, NDArray[np.int32]]:
@@ -212,7 +146,7 @@ def _assemble(batches: Iterator[pa.RecordBatch], layout: HashLayout, side: Side)
         chosen = [piece for piece in pieces if piece["target"] == target]
         cells = _compressed(chosen, layout, side)
         if cells is not None:
-            yield _row(_BLOCK, [target, *cells])
+            yield one_row(BLOCK, [target, *cells])
 
 
 def _compressed(pieces: list[dict[str, Any]], layout: HashLayout, side: Side) -> list[Any] | None:
@@ -221,8 +155,8 @@ def _compressed(pieces: list[dict[str, Any]], layout: HashLayout, side: Side) ->
         name: np.concatenate([np.frombuffer(piece[name], kind) for piece in pieces])
         for name, kind in (("values", np.float32), ("weights", np.float32), ("held", np.uint8))
     }
-    own = _merged([_ids(pa.py_buffer(piece["own"])) for piece in pieces])
-    other = _merged([_ids(pa.py_buffer(piece["other"])) for piece in pieces])
+    own = _merged([ids_from(pa.py_buffer(piece["own"])) for piece in pieces])
+    other = _merged([ids_from(pa.py_buffer(piece["other"])) for piece in pieces])
     rows, columns = (
         np.concatenate([np.frombuffer(piece[name], np.int32) + at for piece, at in zip(pieces, side_.at, strict=True)])
         for name, side_ in (("rows", own), ("others", other))
@@ -237,7 +171,7 @@ def _compressed(pieces: list[dict[str, Any]], layout: HashLayout, side: Side) ->
     needed, columns, starts = _by_block(other.ids, columns, layout.blocks[side.other])
     parts = _csr(rows, columns, {name: part[known] if part.size else part for name, part in joined.items()}, trained,
                  len(ids), layout)  # fmt: skip
-    return [_bytes(ids), _bytes(needed), starts.tobytes(), *(part.tobytes() for part in parts)]
+    return [ids_to_bytes(ids), ids_to_bytes(needed), starts.tobytes(), *(part.tobytes() for part in parts)]
 
 
 class _Merged(NamedTuple):
@@ -283,7 +217,7 @@ def _csr(
     count: int,
     layout: HashLayout,
 ) -> list[NDArray[Any]]:
-    """Return the parts of a Block in the order of ``_CSR``."""
+    """Return the parts of a Block in the order of ``CSR``."""
     order, indptr = counting_order(rows[trained], count)
     held_order, held_indptr = counting_order(rows[~trained], count)
     values, weights = parts["values"][trained][order], parts["weights"]
@@ -294,24 +228,29 @@ def _csr(
     return [indptr, columns[trained][order], values, weights, held_indptr, *held]
 
 
-def _bytes(ids: pa.Array) -> bytes:
+def ids_to_bytes(ids: pa.Array) -> bytes:
+    """Return ids as an Arrow IPC stream."""
     return to_ipc(pa.table({"id": ids}))
 
 
-def _ids(data: Any) -> pa.Array:
+def ids_from(data: Any) -> pa.Array:
+    """Return the ids of an Arrow IPC stream."""
     return flat(pa.ipc.open_stream(data).read_all().combine_chunks(), "id")
 
 
 _SQL = {"int": pa.int32(), "long": pa.int64(), "binary": pa.binary(), "array<double>": pa.list_(pa.float64())}
 
 
-def _names(schema: str) -> list[str]:
+def names_of(schema: str) -> list[str]:
+    """Return the names of a schema's columns."""
     return [part.split()[0] for part in schema.split(", ")]
 
 
-def _kinds(schema: str) -> list[pa.DataType]:
+def kinds_of(schema: str) -> list[pa.DataType]:
+    """Return the Arrow types of a schema's columns."""
     return [_SQL[part.split()[1]] for part in schema.split(", ")]
 
 
-def _row(schema: str, cells: list[Any]) -> pa.RecordBatch:
-    return row_batch(dict(zip(_names(schema), _kinds(schema), strict=True)), cells)
+def one_row(schema: str, cells: list[Any]) -> pa.RecordBatch:
+    """Return one row of a frame of such a schema."""
+    return row_batch(dict(zip(names_of(schema), kinds_of(schema), strict=True)), cells)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mfspark.kernels.hashing import hash_longs, hash_texts
 from mfspark.transport.arrow import flat, to_ipc
 
 
@@ -62,6 +63,20 @@ def index_of_codes(partition_ids: Any, ids: pa.Array) -> NDArray[np.int32]:
     ids : pa.Array
         The side's ids in index order.
     """
-    table = pa.ipc.open_stream(partition_ids.as_buffer()).read_all().combine_chunks()
-    index = pc.index_in(flat(table, "id"), value_set=ids).fill_null(-1)
+    index = pc.index_in(ids_of(partition_ids), value_set=ids).fill_null(-1)
     return np.append(index.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), np.int32(-1))
+
+
+def ids_of(partition_ids: Any) -> pa.Array:
+    """Return the ids of what ``PartitionIds.to_ipc`` gave, a pa.BinaryScalar."""
+    return flat(pa.ipc.open_stream(partition_ids.as_buffer()).read_all().combine_chunks(), "id")
+
+
+def hash_ids(ids: pa.Array) -> NDArray[np.uint64]:
+    """Return the hashes of ids without nulls: whole numbers of any type, or texts."""
+    if pa.types.is_integer(ids.type):
+        return hash_longs(ids.to_numpy(zero_copy_only=False))
+    texts = ids.cast(pa.large_binary())
+    _, offsets, data = texts.buffers()
+    whole = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return hash_texts(whole, np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8))

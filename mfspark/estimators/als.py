@@ -9,9 +9,9 @@ from pyspark.ml.param.shared import HasElasticNetParam
 from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.blocks import build as block_frames
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
-from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.exchange import ExchangeEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.objective import CONFIDENCES, Settings
 from mfspark.model.factorization import Factorization
@@ -22,12 +22,12 @@ from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping, run
 from mfspark.training.placement import LOOPS, OLD_LOOPS, Placement, choose
 from mfspark.training.progress import pace
-from mfspark.training.starts import POWER_STEPS, after_power_steps, initial_factors, power_settings
+from mfspark.training.starts import POWER_STEPS, Start, initial_factors, of_length, power_length, power_settings
 
 SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace", "coordinate")
 
 
-class ALS(BlockEstimator, HasElasticNetParam):
+class ALS(ExchangeEstimator, HasElasticNetParam):
     """Matrix factorization by alternating least squares, a drop-in for ``pyspark.ml.recommendation.ALS``.
 
     Explicit ratings: minimises sum w (r - x_u . y_i)^2 + sum_u lambda_U n_u^nu |x_u|^2 + sum_i lambda_V n_i^nu |y_i|^2
@@ -107,7 +107,10 @@ class ALS(BlockEstimator, HasElasticNetParam):
     precision : str, default "float32"
         "float32" or "float64".
     carrier : str, default "auto"
-        How a side's factors reach the workers: "broadcast", "join" (Connect too), or "auto".
+        How a side's factors reach the workers: "broadcast"; "join" (Connect too); "exchange": ids and factors stay on
+        the workers, which send each other the rows they need by a shuffle, so that no side passes the driver; or
+        "auto": "exchange" where ids and factors would take more than ``spark.mfspark.driverLimit`` bytes (a quarter
+        of the driver's memory, at least 512 MiB). All give the same factors.
     materializer : str, default "auto"
         How blocks are kept: "persist", "checkpoint", "delta" (a table in workPath), "none", or "auto": persist, where
         the platform allows it.
@@ -247,7 +250,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
             if self.getOrDefault("solver") != solver:
                 self._refuse((name,), f"takes effect only with solver {solver!r}")
 
-    def _settings(self, found: Profile | None = None) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Totals | None = None) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
         value = self.getOrDefault
         share, both = value("elasticNetParam"), self._lambdas()
@@ -280,13 +283,15 @@ class ALS(BlockEstimator, HasElasticNetParam):
     ) -> tuple[Factorization, list[Iteration]]:
         value, limits = self.getOrDefault, self._limits(found)
         mode, std = self._start_mode(found), value("initStd")
-        factors = initial_factors(found, settings, self._seed(), std, "normal" if mode == "power" else mode)
+        drawn = Start(self._seed(), std, "normal" if mode == "power" else mode)
+        factors = initial_factors(found, settings, drawn)
         factors.intercept = found.mean if value("center") else 0.0
         if mode == "power":
             largest = max(abs(found.low - factors.intercept), abs(found.high - factors.intercept))
             steps = als_barrier.Job(layout, power_settings(settings, std, largest), Stopping(POWER_STEPS))
             self._alternate(blocks, steps, factors, ())
-            after_power_steps(factors, settings, found, std)
+            length = power_length(settings, found.rows, len(found.sides[1]), std)
+            factors.sides = [of_length(side, settings.rank, length) for side in factors.sides]
         every = pace(self._optional("verbose"))
         job = als_barrier.Job(layout, settings, self._stopping(), limits, type(self).__name__, every)
         history = self._alternate(blocks, job, factors, self._hooks())
@@ -301,7 +306,7 @@ class ALS(BlockEstimator, HasElasticNetParam):
         half_steps = HalfSteps(blocks, job.layout, job.settings, job.limits, self.getOrDefault("carrier"))
         return run(half_steps, factors, job.stopping, hooks)
 
-    def _start_mode(self, found: Profile) -> str:
+    def _start_mode(self, found: Totals) -> str:
         """Return the start that is drawn: see initMode."""
         mode = self.getOrDefault("initMode")
         if self.getOrDefault("nonnegative"):

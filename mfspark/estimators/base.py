@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from mfspark.blocks import build as block_frames
 from mfspark.blocks.build import Layout
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
-from mfspark.blocks.profile import Profile, profile
+from mfspark.blocks.profile import Profile, Totals, profile, survey
 from mfspark.errors import ParameterError
 from mfspark.estimators.keywords import with_keywords_of
 from mfspark.estimators.options import OFF
@@ -26,18 +26,28 @@ from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.model import FactorizationModel
 from mfspark.model.persistence import ParamsReader, ParamsWriter
-from mfspark.session import default_parallelism
+from mfspark.session import default_parallelism, driver_limit
 from mfspark.store import tables
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping
 from mfspark.training.placement import JOBS, Placement
 from mfspark.training.progress import pace, reporter
+from mfspark.transport.carriers import CARRIERS
 from mfspark.transport.persist import MATERIALIZERS, STORAGE_LEVELS, Materialiser, Workspace
+
+
+class Encoded(NamedTuple):
+    """The encoded ratings, what the first pass learned of them, and whether they carry weights."""
+
+    frame: DataFrame
+    found: Totals
+    weighted: bool
 
 
 class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     """Checks, profiles, builds the blocks of the sides a subclass names, and calls its ``_train``."""
 
+    _carriers: tuple[str, ...] = ("auto", *CARRIERS)
     _sides: tuple[Side, ...] = tuple(Side)
     _model: type[FactorizationModel] = FactorizationModel
     _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
@@ -53,7 +63,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         if "__init__" in vars(cls) and "setParams" not in vars(cls):
             cls.setParams = with_keywords_of(cls, cls.setParams)  # type: ignore[method-assign]
 
-    def _settings(self, found: Profile) -> Settings:
+    def _settings(self, found: Totals) -> Settings:
         """Return the parameters as the kernels take them, seen from the user side."""
         raise NotImplementedError
 
@@ -65,6 +75,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     def _check(self) -> None:
         """Raise ParameterError for a value or a combination that cannot take effect."""
         super()._check()
+        self._check_choice("carrier", self._carriers)
         self._check_choice("materializer", ("auto", *MATERIALIZERS))
         levels = {name: self.getOrDefault(name) for name in ("intermediateStorageLevel", "finalStorageLevel")}
         for name in levels:
@@ -87,7 +98,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         user, item = (self._optional(name) for name in ("regParamUser", "regParamItem"))
         return both if user is None else user, both if item is None else item
 
-    def _limits(self, found: Profile) -> tuple[float, float]:
+    def _limits(self, found: Totals) -> tuple[float, float]:
         """Return the range to which predictions are clipped."""
         return (found.low, found.high) if self.getOrDefault("clip") else (-np.inf, np.inf)
 
@@ -117,7 +128,12 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         columns = self._columns()
         with Workspace(self._materialiser()) as workspace:
             encoded = workspace.keep(encode(select(dataset, columns)))
-            found = profile(encoded, columns, explicit=not self._implicit())
+            found = survey(encoded, columns, not self._implicit(), driver_limit(dataset.sparkSession) >> 10)
+            if self._exchanges(encoded, found):
+                ratings = Encoded(encoded, found, columns.weight is not None)
+                return self._model._of(self, *self._fit_by_exchange(ratings, workspace), dataset)
+            if not isinstance(found, Profile):
+                found = profile(encoded, columns, not self._implicit())
             settings = self._settings(found)
             wanted = (
                 self._optional("numUserBlocks"),
@@ -143,6 +159,13 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
         return model
+
+    def _exchanges(self, encoded: DataFrame, found: Totals) -> bool:  # noqa: ARG002
+        """Return whether ids and factors stay on the workers."""
+        return False
+
+    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Factorization, list[Iteration]]:
+        raise NotImplementedError
 
     def _placement(self, spark: SparkSession, blocks: int) -> Placement:  # noqa: ARG002
         """Return where the loop runs; in a barrier stage its tasks read every block once."""

@@ -8,7 +8,7 @@ from pyspark.ml.param import TypeConverters
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
@@ -20,7 +20,7 @@ from mfspark.model.params import _param
 from mfspark.training.bpmf import Chain, Sampling, start
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
-from mfspark.training.starts import initial_factors
+from mfspark.training.starts import Start, initial_factors
 
 
 class BPMF(BlockEstimator, BPMFParams):
@@ -128,7 +128,7 @@ class BPMF(BlockEstimator, BPMFParams):
         if not 0 < value("ratingPrecision") < float("inf"):
             raise ParameterError(f"ratingPrecision must be a finite number > 0, not {value('ratingPrecision')}")
 
-    def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Totals) -> Settings:  # noqa: ARG002
         """Return the parameters of one sample as the kernels take them."""
         return Settings(
             rank=self.getOrDefault("rank"), center="mean", folds="samples", dtype=self.getOrDefault("precision")
@@ -138,7 +138,7 @@ class BPMF(BlockEstimator, BPMFParams):
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
     ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
-        factors = initial_factors(found, settings, self._seed(), value("initStd"), "normal")
+        factors = initial_factors(found, settings, Start(self._seed(), value("initStd"), "normal"))
         factors.intercept = found.mean
         chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), self._seed())
         limits, carrier = self._limits(found), value("carrier")

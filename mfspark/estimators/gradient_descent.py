@@ -8,7 +8,7 @@ from pyspark.ml.param.shared import HasSolver, HasStepSize
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
 from mfspark.estimators.keywords import keywords
 from mfspark.estimators.losses import LossEstimator
@@ -19,7 +19,7 @@ from mfspark.model.params import _param
 from mfspark.training.gradient_descent import Descent, Pass, Steps, row_weights, start
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
-from mfspark.training.starts import initial_factors
+from mfspark.training.starts import Start, initial_factors
 
 
 class GradientDescent(LossEstimator, HasSolver, HasStepSize):
@@ -192,7 +192,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         if value("stepSchedule") != "step":
             self._refuse(("stepInterval",), "takes effect only with stepSchedule 'step'")
 
-    def _settings(self, found: Profile) -> Settings:
+    def _settings(self, found: Totals) -> Settings:
         """Return the parameters as the kernels take them: lambda in ALS's units, beside the sum of the losses."""
         value = self.getOrDefault
         scale = found.weight ** (1 - value("regExponent"))
@@ -230,8 +230,8 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
     ) -> tuple[Factorization, list[Iteration]]:
         value, loss, limits = self.getOrDefault, self._chosen_loss(), self._limits(found)
         self._check_ratings(found)
-        drawn = (self._seed(), value("initStd"), "normal" if self._signed_start() else "positive")
-        factors = initial_factors(found, settings, *drawn)
+        drawn = Start(self._seed(), value("initStd"), "normal" if self._signed_start() else "positive")
+        factors = initial_factors(found, settings, drawn)
         factors.intercept = loss.link(found.mean) if value("center") else 0.0
         weights = row_weights(blocks, layout, found)
         gradients = Pass(blocks, layout, settings, self._descent(), weights, limits, value("carrier"))

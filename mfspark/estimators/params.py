@@ -55,7 +55,9 @@ class FactorizationParams(
     numUserBlocks = _param("numUserBlocks", "blocks of users, default by size and cores", TypeConverters.toInt)
     numItemBlocks = _param("numItemBlocks", "blocks of items, default by size and cores", TypeConverters.toInt)
     precision = _param("precision", "'float32' or 'float64'", TypeConverters.toString)
-    carrier = _param("carrier", "how factors reach the workers: auto, broadcast, join", TypeConverters.toString)
+    carrier = _param(
+        "carrier", "how factors reach the workers: auto, broadcast, join, exchange", TypeConverters.toString
+    )
     materializer = _param(
         "materializer", "how blocks are kept: auto, persist, checkpoint, delta, none", TypeConverters.toString
     )

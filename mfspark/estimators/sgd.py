@@ -10,7 +10,7 @@ from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
 from mfspark.estimators.keywords import keywords
 from mfspark.estimators.losses import LossEstimator
@@ -188,7 +188,7 @@ class SGD(LossEstimator, HasStepSize):
         elif value("clip"):
             raise ParameterError("clip takes effect only with implicitPrefs=False")
 
-    def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Totals) -> Settings:  # noqa: ARG002
         """Return the parameters that the model keeps, seen from the user side."""
         value = self.getOrDefault
         return Settings(

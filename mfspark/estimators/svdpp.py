@@ -7,7 +7,7 @@ from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
@@ -132,7 +132,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         if not 0 < self.getOrDefault("stepSize") < float("inf"):
             raise ParameterError(f"stepSize must be a finite number > 0, not {self.getOrDefault('stepSize')}")
 
-    def _settings(self, found: Profile) -> Settings:  # noqa: ARG002
+    def _settings(self, found: Totals) -> Settings:  # noqa: ARG002
         """Return the parameters as the kernels take them, seen from the user side."""
         return Settings(
             rank=self.getOrDefault("rank"), reg_param=self._lambdas(), bias=(True, True), center="mean", folds="svdpp"

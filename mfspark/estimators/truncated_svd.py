@@ -9,7 +9,7 @@ from pyspark.ml.param import TypeConverters
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.estimators.keywords import keywords
@@ -124,8 +124,9 @@ class TruncatedSVD(BlockEstimator):
             if self.getOrDefault(name) < least:
                 raise ParameterError(f"{name} must be at least {least}, not {self.getOrDefault(name)}")
 
-    def _settings(self, found: Profile) -> Settings:
+    def _settings(self, found: Totals) -> Settings:
         """Return the parameters as the kernels take them."""
+        assert isinstance(found, Profile)  # its carriers list the ids
         rank, least = self.getOrDefault("rank"), min(len(side) for side in found.sides)
         if rank > least:
             users, items = (len(side) for side in found.sides)

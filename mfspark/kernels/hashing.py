@@ -44,25 +44,24 @@ def hash_texts(offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> NDArray[n
 
 
 @jit
-def _normals(hashes, seed, side, rank, std, signed, out):  # type: ignore[no-untyped-def]
+def _normals(hashes, seed, side, out):  # type: ignore[no-untyped-def]
     unit = 2.0**-53
     for row in range(hashes.size):
         key = mix(mix(mix(np.uint64(seed), np.uint64(side)), hashes[row]), np.uint64(0))
-        for j in range(0, rank, 2):
+        for j in range(0, out.shape[1], 2):
             first = (np.float64(mix(key, np.uint64(j)) >> np.uint64(11)) + 0.5) * unit
             angle = 2.0 * np.pi * ((np.float64(mix(key, np.uint64(j + 1)) >> np.uint64(11)) + 0.5) * unit)
-            radius = std * np.sqrt(-2.0 * np.log(first))
-            one, two = radius * np.cos(angle), radius * np.sin(angle)
-            out[row, j] = one if signed else abs(one)
-            if j + 1 < rank:
-                out[row, j + 1] = two if signed else abs(two)
+            radius = np.sqrt(-2.0 * np.log(first))
+            out[row, j] = radius * np.cos(angle)
+            if j + 1 < out.shape[1]:
+                out[row, j + 1] = radius * np.sin(angle)
 
 
-def start_rows(
-    hashes: NDArray[np.uint64], seed: int, side: int, rank: int, std: float, signed: bool, out: NDArray[Any]
-) -> None:
-    """Fill out[:, :rank] with N(0, std^2) by Box and Muller (1958), or its absolute value unless ``signed``.
+def normal_rows(hashes: NDArray[np.uint64], seed: int, side: int, columns: int) -> NDArray[np.float32]:
+    """Return standard normal numbers (n x columns), by Box and Muller (1958).
 
-    A row depends on the seed, the side and its id's hash only: any number of blocks starts from the same factors.
+    A row depends on the seed, the side and its id's hash only: however the ids are cut, they start from the same rows.
     """
-    _normals(hashes, np.uint64(seed % 2**64), np.uint64(side), rank, std, signed, out)
+    out = np.empty((hashes.size, columns), np.float32)
+    _normals(hashes, np.uint64(seed % 2**64), np.uint64(side), out)
+    return out

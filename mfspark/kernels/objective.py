@@ -196,6 +196,11 @@ class Settings(Objective):
         return self.rank + any(self.bias)
 
     @property
+    def itemsize(self) -> int:
+        """The bytes of one number."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
     def padded(self) -> int:
         """The number of columns of a side's array."""
         return (self.width + PANEL - 1) // PANEL * PANEL

@@ -179,7 +179,7 @@ class Recommender(NamedTuple):
         both = [bounds, bounds]
         both[side.other] = np.array([0, len(sides[side.other])])
         layout = block_frames.Layout((both[0], both[1]), np.ones(1, np.float32), False, False, known_only=True)
-        profile = Profile((sides[0], sides[1]), layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0)
+        profile = Profile(layout.table, 0, 0, 0.0, 0.0, 0.0, 0.0, sides=(sides[0], sides[1]))
         return _seen_columns(block_frames.build(encode(pairs), profile, layout, sides=(side,))[0], side)
 
 

@@ -3,7 +3,7 @@
 A half step is one shuffle: every block of the fixed side has emitted one packed piece for each block of the solved side
 that needs some of its rows (MLlib's out-blocks); a solved block meets its pieces, runs the same ``solve_block`` as
 everywhere else, and emits its own pieces for the next half step. The driver sees one small row of sums a block, so that
-its memory does not depend on the numbers of users and items. ``training.als.alternate`` is the same loop with the
+its memory does not depend on the numbers of users and items. ``training.als.HalfSteps`` is the same loop with the
 sides in the driver, and gives the same factors.
 
 Bytes shuffled a half step: 4 (8 in double precision) x columns in use x the number of (solved block, fixed row) pairs
@@ -23,25 +23,30 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from mfspark.blocks.build import place
-from mfspark.blocks.exchange import HashLayout, RoutedBlock, Sides, hash_ids, read_routed
-from mfspark.kernels.als.half_step import STATISTICS, solve_block
+from mfspark.blocks.exchange import HashLayout
+from mfspark.blocks.routes import RoutedBlock, Sides, read_routed
+from mfspark.kernels.als.half_step import STATISTICS, blame, solve_block
 from mfspark.kernels.csr import Block, Side
-from mfspark.kernels.hashing import start_rows
 from mfspark.kernels.objective import Settings, fix, gramian
+from mfspark.training.als import UnsolvableError, measures, seen_from
+from mfspark.training.loop import Measures
+from mfspark.training.starts import Start
 from mfspark.transport.arrow import row_batch
+from mfspark.transport.persist import Kept, collect_garbage
 
-_OUT = "target int, block int, data binary, statistics array<double>, gram binary, unsolved long"
+_OUT = "target int, block int, data binary, statistics array<double>, gram binary, unsolved string, cause string"
 _KINDS = {
     "target": pa.int32(), "block": pa.int32(), "data": pa.binary(), "statistics": pa.list_(pa.float64()),
-    "gram": pa.binary(), "unsolved": pa.int64(),
+    "gram": pa.binary(), "unsolved": pa.string(), "cause": pa.string(),
 }  # fmt: skip
 _OWN = -1  # the "source" of a piece that carries a block's own previous factors
-Keep = Callable[[DataFrame], DataFrame]
+Keep = Callable[[DataFrame], Kept]
+Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What stays the same through a fit.
+    """What stays the same through a fit; the object itself is ALS's sweep.
 
     Parameters
     ----------
@@ -69,6 +74,22 @@ class Exchange:
     limits: tuple[float, float]
     keep: Keep
 
+    def __call__(self, state: State, iteration: int) -> Measures:  # noqa: ARG002
+        """Run a sweep, items first, and let go of the sides it replaces; the loss is exact, as that of ``HalfSteps``.
+
+        Raises
+        ------
+        TrainingError
+            Some row's equations have no finite solution.
+        """
+        warm = self.settings.warm
+        first = half_step(self, Side.ITEM, state.user, state.item if warm else None, False)
+        state.replace(Side.ITEM, first)
+        second = half_step(self, Side.USER, first, state.user if warm else None, True)
+        state.replace(Side.USER, second)
+        collect_garbage(second.frame.sparkSession)  # else shuffled pieces stay on disk until the JVM runs short of heap
+        return measures(first.statistics, second.statistics)
+
 
 class Solved(NamedTuple):
     """A solved side: its frame (factors and the pieces for the other side), the summed statistics, its Gramian."""
@@ -76,28 +97,77 @@ class Solved(NamedTuple):
     frame: DataFrame
     statistics: NDArray[np.float64]
     gram: NDArray[np.float64]
+    let_go: Callable[[], None] | None
 
 
-class Start(NamedTuple):
-    """How factors are drawn: entries N(0, std^2 / rank), or their absolute value; a row depends on its id and seed."""
+@dataclass
+class State:
+    """Both sides, on the workers."""
 
-    seed: int
-    std: float
-    signed: bool
+    user: Solved
+    item: Solved
+
+    def side(self, side: Side) -> Solved:
+        """Return one side."""
+        return self.user if side is Side.USER else self.item
+
+    def replace(self, side: Side, solved: Solved) -> None:
+        """Put a newly solved side in the place of the old one, which is let go."""
+        self.let_go(side)
+        setattr(self, side.stem, solved)
+
+    def let_go(self, side: Side) -> None:
+        """Let go of what is kept of one side."""
+        let_go = self.side(side).let_go
+        if let_go is not None:
+            let_go()
 
 
-def begin(exchange: Exchange, side: Side, start: Start) -> Solved:
-    """Return a side drawn at random, with its pieces for the other side."""
+def begin(exchange: Exchange, start: Start) -> State:
+    """Return both sides as they are drawn, with their pieces for each other."""
+
+    def drawn(side: Side) -> Solved:
+        settings, layout = exchange.settings, exchange.layout
+
+        def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                for row in range(batch.num_rows):
+                    block = read_routed(batch, row, layout)
+                    yield from _emitted(block, start.rows(block.ids, side, settings), settings)
+
+        return _summed(exchange.keep(exchange.sides[side].mapInArrow(draw, _OUT)), side)
+
+    return State(drawn(Side.USER), drawn(Side.ITEM))
+
+
+def renew(exchange: Exchange, side: Side, factors: DataFrame, change: Change) -> Solved:
+    """Return a side made of given factors, with its pieces for the other side.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        The blocks and the model.
+    side : Side
+        Whose.
+    factors : DataFrame
+        block int, data binary, as ``factor_rows`` gives it.
+    change : callable
+        Makes the new rows (n x columns in use) of a block's rows.
+    """
     settings, layout = exchange.settings, exchange.layout
 
-    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for row in range(batch.num_rows):
-                block = read_routed(batch, row, layout)
-                yield from _emitted(block, _drawn(block, side, start, settings), settings, None, -1)
+    def emit(blocks: pa.Table, given: pa.Table) -> pa.Table:
+        if blocks.num_rows == 0:
+            return _nothing()
+        block = read_routed(blocks, 0, layout)
+        used = np.frombuffer(given.column("data")[0].as_buffer(), settings.dtype).reshape(-1, settings.width)
+        X = np.zeros((len(used), settings.padded), settings.dtype)
+        X[:, : settings.width] = change(used)
+        return pa.Table.from_batches(list(_emitted(block, X, settings)))
 
-    frame = exchange.keep(exchange.sides[side].mapInArrow(draw, _OUT))
-    return _summed(frame)
+    placed = place(factors.select(F.col("block").alias("target"), "data"), "target", layout.blocks[side])
+    pair = exchange.sides[side].groupBy("block").cogroup(placed.groupBy("target"))
+    return _summed(exchange.keep(pair.applyInArrow(emit, _OUT)), side)
 
 
 def half_step(exchange: Exchange, side: Side, fixed: Solved, own: Solved | None, measure: bool) -> Solved:
@@ -116,20 +186,21 @@ def half_step(exchange: Exchange, side: Side, fixed: Solved, own: Solved | None,
     measure : bool
         Whether the fit and the held-out errors are wanted too.
     """
-    settings = exchange.settings if side is Side.USER else exchange.settings.swapped()
+    settings = seen_from(exchange.settings, side)
     layout, limits, intercept = exchange.layout, exchange.limits, exchange.intercept
     base = settings.w0 * fixed.gram if settings.implicit else None
     total = exchange.sizes[side.other]
 
     def solve(blocks: pa.Table, pieces: pa.Table) -> pa.Table:
         if blocks.num_rows == 0:
-            return pa.Table.from_batches([], schema=pa.schema(list(_KINDS.items())))
+            return _nothing()
         block = read_routed(blocks, 0, layout)
         gathered, start = _gathered(pieces, block, settings)
         ready = fix(gathered, settings, intercept, base, total)
         csr = _with_known_held(block, gathered)
         X, statistics, unsolved = solve_block(csr, ready, settings, start, measure, limits)
-        return pa.Table.from_batches(list(_emitted(block, X, settings, statistics, unsolved)))
+        failed = (repr(block.ids[unsolved].as_py()), blame(csr, unsolved)) if unsolved >= 0 else (None, None)
+        return pa.Table.from_batches(list(_emitted(block, X, settings, statistics.tolist(), *failed)))
 
     pieces = fixed.frame.where("target is not null").select("target", "block", "data")
     if own is not None:
@@ -137,7 +208,7 @@ def half_step(exchange: Exchange, side: Side, fixed: Solved, own: Solved | None,
         pieces = pieces.unionByName(previous.select(F.col("block").alias("target"), F.lit(_OWN).alias("block"), "data"))
     placed = place(pieces, "target", layout.blocks[side])
     pair = exchange.sides[side].groupBy("block").cogroup(placed.groupBy("target"))
-    return _summed(exchange.keep(pair.applyInArrow(solve, _OUT)))
+    return _summed(exchange.keep(pair.applyInArrow(solve, _OUT)), side)
 
 
 def factor_rows(solved: Solved) -> DataFrame:
@@ -145,11 +216,15 @@ def factor_rows(solved: Solved) -> DataFrame:
     return solved.frame.where("target is null and data is not null").select("block", "data")
 
 
-def _drawn(block: RoutedBlock, side: Side, start: Start, settings: Settings) -> NDArray[Any]:
-    X = np.zeros((len(block.ids), settings.padded), settings.dtype)
-    std = start.std / np.sqrt(settings.rank)
-    start_rows(hash_ids(block.ids), start.seed, side, settings.rank, std, start.signed, X)
-    return X
+def packed(exchange: Exchange, side: Side, solved: Solved) -> DataFrame:
+    """Return a side's ids and factors: block int, ids binary (Arrow IPC), data binary (rows x columns in use)."""
+    ids = exchange.sides[side].select("block", "ids")
+    placed = place(factor_rows(solved), "block", exchange.layout.blocks[side])
+    return ids.join(placed, "block")
+
+
+def _nothing() -> pa.Table:
+    return pa.Table.from_batches([], schema=pa.schema(list(_KINDS.items())))
 
 
 def _gathered(pieces: pa.Table, block: RoutedBlock, settings: Settings) -> tuple[NDArray[Any], NDArray[Any] | None]:
@@ -179,35 +254,36 @@ def _with_known_held(block: RoutedBlock, gathered: NDArray[Any]) -> Block:
 
 
 def _emitted(
-    block: RoutedBlock, X: NDArray[Any], settings: Settings, statistics: NDArray[Any] | None, unsolved: int
+    block: RoutedBlock,
+    X: NDArray[Any],
+    settings: Settings,
+    statistics: list[float] | None = None,
+    unsolved: str | None = None,
+    cause: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield a block's row of sums, its factors, and its pieces for the blocks of the other side."""
     used = np.ascontiguousarray(X[:, : settings.width])
     gram = gramian(X).tobytes() if settings.implicit else b""
-    sums = [] if statistics is None else statistics.tolist()
-    yield _row([None, block.number, None, sums, gram, unsolved])
-    yield _row([None, block.number, used.tobytes(), None, None, None])
+    yield row_batch(_KINDS, [None, block.number, None, statistics or [], gram, unsolved, cause])
+    yield row_batch(_KINDS, [None, block.number, used.tobytes(), *[None] * 4])
     for target in np.flatnonzero(np.diff(block.route_starts)):
         places = block.routes[block.route_starts[target] : block.route_starts[target + 1]]
         rows = used[places]
         rows[places < 0] = np.nan
-        yield _row([int(target), block.number, rows.tobytes(), None, None, None])
+        yield row_batch(_KINDS, [int(target), block.number, rows.tobytes(), *[None] * 4])
 
 
-def _row(cells: list[Any]) -> pa.RecordBatch:
-    return row_batch(_KINDS, cells)
-
-
-def _summed(frame: DataFrame) -> Solved:
+def _summed(kept: Kept, side: Side) -> Solved:
     """Add up the blocks' rows of sums, in the order of the blocks, since floating sums depend on it."""
-    rows = frame.where("data is null").select("block", "statistics", "gram", "unsolved").toArrow().to_pylist()
-    rows.sort(key=lambda row: row["block"])
+    sums = kept.frame.where("data is null").select("block", "statistics", "gram", "unsolved", "cause")
     total, gram = np.zeros(len(STATISTICS)), np.zeros((0, 0))
-    for row in rows:
+    for row in sorted(sums.toArrow().to_pylist(), key=lambda row: row["block"]):
+        if row["unsolved"] is not None:
+            raise UnsolvableError(side, -1, row["unsolved"], row["cause"])
         if row["statistics"]:
             total += np.array(row["statistics"])
         part = np.frombuffer(row["gram"])
         if part.size:
             k = int(np.sqrt(part.size))
             gram = part.reshape(k, k) if gram.size == 0 else gram + part.reshape(k, k)
-    return Solved(frame, total, gram)
+    return Solved(kept.frame, total, gram, kept.let_go)

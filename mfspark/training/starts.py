@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from mfspark.blocks.index import hash_ids
 from mfspark.blocks.profile import Profile
+from mfspark.kernels.csr import Side
+from mfspark.kernels.hashing import normal_rows
 from mfspark.kernels.objective import Settings
 from mfspark.training.als import Factors
 
@@ -28,16 +32,26 @@ STARTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 """What a start makes of rows of standard normal numbers (n x rank), by name."""
 
 
-def initial_factors(profile: Profile, settings: Settings, seed: int, std: float, mode: str) -> Factors:
-    """Draw the start: ``std`` times what STARTS[mode] makes of standard normal numbers; the padding is 0."""
-    generator = np.random.default_rng(seed)
-    sides = []
-    for side in profile.sides:
-        array = np.zeros((len(side), settings.padded), settings.dtype)
-        drawn = generator.standard_normal((len(side), settings.rank), np.float32)
-        array[:, : settings.rank] = STARTS[mode](drawn) * std
-        sides.append(array)
-    return Factors(sides, ids=tuple(side.ids for side in profile.sides))
+class Start(NamedTuple):
+    """How factors are drawn: the seed, ``std`` times what STARTS[mode] makes of standard normal numbers."""
+
+    seed: int
+    std: float
+    mode: str
+
+    def rows(self, ids: pa.Array, side: Side, settings: Settings) -> NDArray[Any]:
+        """Return the first factors of ids (n x padded); each depends on the seed, the side and its id alone."""
+        array = np.zeros((len(ids), settings.padded), settings.dtype)
+        array[:, : settings.rank] = (
+            STARTS[self.mode](normal_rows(hash_ids(ids), self.seed, side, settings.rank)) * self.std
+        )
+        return array
+
+
+def initial_factors(profile: Profile, settings: Settings, start: Start) -> Factors:
+    """Return both sides' first factors."""
+    ids = tuple(side.ids for side in profile.sides)
+    return Factors([start.rows(ids[side], side, settings) for side in Side], ids=ids)
 
 
 POWER_STEPS = 2
@@ -65,15 +79,18 @@ def power_settings(settings: Settings, std: float, largest: float) -> Settings:
     return replace(settings, reg_param=(users, items), l1=(0.0, 0.0), exponent=1.0, solver="auto", nonnegative=False)
 
 
-def after_power_steps(factors: Factors, settings: Settings, profile: Profile, std: float) -> None:
-    """Make what the power steps left the start: rows of one length, biases 0.
+def power_length(settings: Settings, ratings: int, items: int, std: float) -> float:
+    """Return the length of a start's rows after its power steps.
 
-    The length is ``std``, or less where the ridge is small: so short that the fit's first half step leaves those
-    directions to the ridge that have less than 0.0004 of the start's variance, and are mostly noise.
+    It is ``std``, or less where the ridge is small: so short that the fit's first half step leaves those directions to
+    the ridge that have less than 0.0004 of the start's variance, and are mostly noise.
     """
-    count = profile.rows / max(len(profile.sides[1]), 1)
-    share = settings.reg_param[1] * count ** (settings.exponent - 1) / _LEFT_TO_RIDGE
-    length = std * min(1.0, np.sqrt(share) / std if share > 0 else 1.0)
-    for side in factors.sides:
-        side[:, settings.rank :] = 0
-        side[:, : settings.rank] = unit_rows(side[:, : settings.rank]) * length
+    share = settings.reg_param[1] * (ratings / max(items, 1)) ** (settings.exponent - 1) / _LEFT_TO_RIDGE
+    return std * min(1.0, np.sqrt(share) / std if share > 0 else 1.0)
+
+
+def of_length(X: NDArray[Any], rank: int, length: float) -> NDArray[Any]:
+    """Return rows of one length in the directions of their factors; biases and padding are 0."""
+    rows = np.zeros_like(X)
+    rows[:, :rank] = unit_rows(X[:, :rank]) * length
+    return rows

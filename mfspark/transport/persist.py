@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.errors import ParameterError
+from mfspark.session import is_connect
 
 Table = Callable[[DataFrame], DataFrame]
 
@@ -29,7 +30,19 @@ def _persist(frame: DataFrame, level: str | None, table: Table | None) -> Kept: 
 
 def _checkpoint(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
     """Cut the lineage with a local checkpoint; computed at once."""
-    return Kept(frame.localCheckpoint(eager=True), lambda: None)
+    kept = frame.localCheckpoint(eager=True)
+
+    def let_go() -> None:
+        if not is_connect(kept.sparkSession):  # where a client's end lets its checkpoints go
+            kept._jdf.queryExecution().analyzed().rdd().unpersist(False)  # type: ignore[operator]
+
+    return Kept(kept, lambda: _quietly(let_go))
+
+
+def collect_garbage(spark: SparkSession) -> None:
+    """Have a classic session's JVM delete the shuffled files of frames that are gone, for which it looks only then."""
+    if not is_connect(spark):
+        spark.sparkContext._jvm.System.gc()  # type: ignore[union-attr]
 
 
 def _delta(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
@@ -78,6 +91,23 @@ class Materialiser:
                 raise
             return MATERIALIZERS["none" if self.table is None else "delta"](frame, self.level, self.table)
 
+    def cut(self, frame: DataFrame) -> Kept:
+        """Compute a frame, keep it and cut its lineage, so that plans do not grow from iteration to iteration.
+
+        Raises
+        ------
+        ParameterError
+            The platform lets no frame be checkpointed, and there is no folder for a table.
+        """
+        if self.how == "delta":
+            return _delta(frame, self.level, self.table)
+        try:
+            return _checkpoint(frame, self.level, self.table)
+        except Exception as refusal:
+            if "CHECKPOINT" not in str(refusal).upper() and "PERSIST" not in str(refusal).upper():
+                raise
+            return _delta(frame, self.level, self.table)
+
 
 class Workspace:
     """The frames a fit keeps, let go at the end of the ``with`` block."""
@@ -107,6 +137,19 @@ class Workspace:
             self._actions[id(kept)] = let_go
         return kept
 
+    def compute(self, frame: DataFrame) -> DataFrame:
+        """Keep a frame until the end, and compute it now: later plans then count on how it lies."""
+        kept = self.keep(frame)
+        if id(kept) in self._actions:
+            kept.select(kept.columns[0]).count()
+        return kept
+
+    def drop(self, frame: DataFrame) -> None:
+        """Let go of a frame before the end."""
+        action = self._actions.pop(id(frame), None)
+        if action is not None:
+            _quietly(action)
+
     def hand_over(self, frame: DataFrame, release: Callable[[], None]) -> tuple[DataFrame, Callable[[], None]]:
         """Keep a frame beyond the end, and return it with the function that lets it go, and then what it is made of."""
         kept, let_go = self.materialiser.keep(frame)
@@ -121,10 +164,9 @@ class Workspace:
 
     def replace(self, old: DataFrame, frame: DataFrame) -> DataFrame:
         """Keep a frame computed from an old one, which is let go as soon as the new one is there."""
-        kept = self.keep(frame)
-        if id(kept) in self._actions and id(old) in self._actions:
-            kept.select(kept.columns[0]).count()
-            _quietly(self._actions.pop(id(old)))
+        kept = self.compute(frame)
+        if id(kept) in self._actions:
+            self.drop(old)
         return kept
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -64,16 +66,14 @@ def als(module, implicit, rank, iterations, **more):
     return module.ALS(rank=rank, maxIter=iterations, regParam=REG, seed=1, **options, **more)
 
 
-def mfspark(size, folder, rank, implicit, solver="auto"):
+def mfspark(size, folder, rank, implicit, **options):
     """Whole fit from a Parquet path to factors, and the median sweep."""
     import mfspark as module
 
     spark = session()
-    als(module, implicit, rank, 1, solver=solver).fit(spark.read.parquet(ratings_path(min(size, 1_000_000), folder)))
+    als(module, implicit, rank, 1, **options).fit(spark.read.parquet(ratings_path(min(size, 1_000_000), folder)))
     whole, model = seconds(
-        lambda: als(module, implicit, rank, ITERATIONS, solver=solver).fit(
-            spark.read.parquet(ratings_path(size, folder))
-        )
+        lambda: als(module, implicit, rank, ITERATIONS, **options).fit(spark.read.parquet(ratings_path(size, folder)))
     )
     sweeps = [row.seconds for row in model.history.orderBy("iteration").collect()]
     loss = model.history.orderBy("iteration").collect()[-1].loss
@@ -83,6 +83,37 @@ def mfspark(size, folder, rank, implicit, solver="auto"):
 def mfspark_cg(size, folder, rank, implicit):
     """As mfspark, with three conjugate gradient steps."""
     return mfspark(size, folder, rank, implicit, solver="cg")
+
+
+def mfspark_jobs(size, folder, rank, implicit):
+    """As mfspark, a job a half step, the sides broadcast."""
+    return mfspark(size, folder, rank, implicit, loop="jobs", carrier="broadcast")
+
+
+def mfspark_exchange(size, folder, rank, implicit):
+    """As mfspark_jobs, the sides on the workers; and the bytes shuffled a sweep, measured and by the formula."""
+    import mfspark as module
+    from mfspark.training.progress import LOGGER
+
+    spark = session()
+    told = []
+    LOGGER.addHandler(handler := logging.StreamHandler(SimpleNamespace(write=told.append, flush=lambda: None)))
+    LOGGER.setLevel(logging.INFO)
+    figures = mfspark(size, folder, rank, implicit, carrier="exchange")
+    LOGGER.removeHandler(handler)
+    ratings, written = spark.read.parquet(ratings_path(size, folder)), []
+    for sweeps in (1, 3):
+        before = shuffled(spark)
+        als(module, implicit, rank, sweeps, carrier="exchange").fit(ratings)
+        written.append(shuffled(spark) - before)
+    said = [float(line.split("items in")[1].split()[2]) * 1e6 for line in told if "MB shuffled" in line]
+    return figures | dict(bytes=(written[1] - written[0]) / 2, formula=said[-1])
+
+
+def shuffled(spark):
+    """Return how many bytes all stages so far have written to shuffles."""
+    stages = spark.sparkContext._jsc.sc().statusStore().stageList(None, False, False, spark._jvm.double[:0], None)
+    return sum(stages.apply(at).shuffleWriteBytes() for at in range(stages.size()))
 
 
 def mllib(size, folder, rank, implicit):

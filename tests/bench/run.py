@@ -23,7 +23,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SWEEPS = (
-    "mfspark", "mfspark_cg", "kernel", "mllib", "implicit_cg", "implicit_cholesky", "cmfrec_cg", "cmfrec_cholesky",
+    "mfspark", "mfspark_cg", "mfspark_jobs", "mfspark_exchange", "kernel", "mllib",
+    "implicit_cg", "implicit_cholesky", "cmfrec_cg", "cmfrec_cholesky",
 )  # fmt: skip
 SCORING = ("mfspark_scoring", "mllib_scoring")
 EPOCHS = ("sgd", "libmf", "sgd_kernel", "sgd_held_out", "libmf_held_out")

@@ -48,7 +48,7 @@ def sgd_kernel(size, folder, rank):
     bounds = tuple(np.array([0, int(ids.max()) + 1]) for ids in (users, items))
     order, indptr = counting_order(users, int(bounds[0][1]))
     block = Block(indptr, items[order].astype(np.int32), ratings[order])
-    recipe = Recipe(rank=rank, step=STEP, schedule="adagrad", reg=(REG, REG), epochs=8, signed=False)
+    recipe = Recipe(rank=rank, step=STEP, schedule="adagrad", reg_param=(REG, REG), epochs=8, signed=False)
     layout = Layout(bounds, np.empty(0, np.float32), weighted=False, held=False)
     history = Worker(Job(recipe, layout, 1), [UserBlock(0, 0, block, bounds[1], recipe)], Alone()).train()
     return dict(epoch_one_thread=statistics.median([row.seconds for row in history][2:]))

@@ -6,9 +6,11 @@ import pytest
 
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
-from mfspark.blocks.exchange import HashLayout, block_of, hash_ids, read_routed, route, side_blocks
+from mfspark.blocks.exchange import HashLayout, block_of, side_blocks
+from mfspark.blocks.index import hash_ids
+from mfspark.blocks.routes import read_routed, route
 from mfspark.kernels.csr import Side
-from mfspark.kernels.hashing import start_rows
+from mfspark.kernels.hashing import normal_rows
 
 NO_TABLE = np.empty(0, np.float32)
 IDS = {
@@ -108,14 +110,9 @@ def test_hashes_depend_on_the_id_alone():
 @pytest.mark.parametrize("rank", [1, 2, 7])
 def test_the_start_is_normal_and_a_function_of_the_id(rank):
     hashes = hash_ids(pa.array(np.arange(20_000)))
-    drawn = np.zeros((hashes.size, 16), np.float32)
-    start_rows(hashes, 3, 0, rank, 0.5, True, drawn)
-    assert not drawn[:, rank:].any()
-    assert abs(drawn[:, :rank].mean()) < 0.01 and abs(drawn[:, :rank].std() - 0.5) < 0.01
-    part, other = np.zeros((10, 16), np.float32), np.zeros((10, 16), np.float32)
-    start_rows(hashes[100:110], 3, 0, rank, 0.5, True, part)
-    np.testing.assert_array_equal(part, drawn[100:110])
-    start_rows(hashes[100:110], 3, 1, rank, 0.5, True, other)
-    assert not np.isclose(part, other)[:, :rank].any()
-    start_rows(hashes[100:110], 3, 0, rank, 0.5, False, other)
-    np.testing.assert_array_equal(other, np.abs(part))
+    drawn = normal_rows(hashes, 3, 0, rank)
+    assert abs(drawn.mean()) < 0.02 and abs(drawn.std() - 1) < 0.02
+    assert abs((drawn**4).mean() - 3) < 0.2
+    np.testing.assert_array_equal(normal_rows(hashes[100:110], 3, 0, rank), drawn[100:110])
+    for seed, side in ((3, 1), (4, 0)):
+        assert not np.isclose(normal_rows(hashes[100:110], seed, side, rank), drawn[100:110]).any()

@@ -12,7 +12,7 @@ from mfspark.blocks.profile import Profile, SideProfile
 from mfspark.kernels.als.half_step import solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
-from mfspark.training.starts import STARTS, initial_factors
+from mfspark.training.starts import STARTS, Start, initial_factors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "peers"))
 from java_random import explicit  # noqa: E402
@@ -30,7 +30,7 @@ def matrix(rows):
 def profile_of(R):
     seen = ~np.isnan(R)
     sides = tuple(SideProfile(pa.array(range(n)), seen.sum(axis)) for n, axis in zip(R.shape, (1, 0), strict=True))
-    return Profile(sides, None, seen.sum(), 0, np.nansum(R), seen.sum(), np.nanmin(R), np.nanmax(R))
+    return Profile(None, seen.sum(), 0, np.nansum(R), seen.sum(), np.nanmin(R), np.nanmax(R), sides=sides)
 
 
 def block_of(R):
@@ -73,7 +73,7 @@ def test_exact_rank_1_matrix_of_mllibs_suite_from_50_seeds(rank):
 def test_power_steps_are_those_of_the_mean_ratings_at_any_magnitude(magnitude):
     R, _, _ = matrix(explicit(20, 40, 2)[0])
     als, found = ALS(rank=2, maxIter=0, initMode="power"), profile_of(R * magnitude)
-    ref = initial_factors(found, als._settings(found), 0, 1.0, "normal").sides[0][:, :2].astype(np.float64)
+    ref = initial_factors(found, als._settings(found), Start(0, 1.0, "normal")).sides[0][:, :2].astype(np.float64)
     seen, filled = ~np.isnan(R), np.nan_to_num(R)
     for _ in range(2):
         means = filled.T @ ref / np.maximum(seen.sum(0), 1)[:, None]
@@ -88,7 +88,7 @@ def test_power_steps_are_those_of_the_mean_ratings_at_any_magnitude(magnitude):
 def test_starts_by_name(mode):
     R = np.full((2000, 3), 1.0)
     settings = Settings(rank=4)
-    factors = initial_factors(profile_of(R), settings, 1, 0.5, mode)
+    factors = initial_factors(profile_of(R), settings, Start(1, 0.5, mode))
     X = factors.sides[0]
     assert X.shape == (2000, settings.padded) and not X[:, 4:].any()
     lengths = (X**2).sum(1)
@@ -97,7 +97,7 @@ def test_starts_by_name(mode):
     else:
         assert lengths.mean() == pytest.approx(0.25, rel=0.05)
     assert (X.min() >= 0) == (mode == "positive")
-    again = initial_factors(profile_of(R), settings, 1, 0.5, mode).sides[0]
+    again = initial_factors(profile_of(R), settings, Start(1, 0.5, mode)).sides[0]
     np.testing.assert_array_equal(X, again)
 
 

@@ -23,7 +23,7 @@ from mfspark.kernels.csr import Block, counting_order
 from mfspark.kernels.objective import Settings, fix
 from mfspark.kernels.topk import pair_scores
 from mfspark.model.factorization import Factorization
-from mfspark.training.starts import initial_factors
+from mfspark.training.starts import Start, initial_factors
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"user": pa.int32(), "item": pa.int32(), "rating": pa.float32()}
@@ -141,8 +141,8 @@ def local_als(
     data: Indexed, settings: Settings, sweeps: int, center: bool = False, seed: int = 0, std: float = 1.0
 ) -> list[float]:
     """Run the estimator's ALS on the kernels alone; return the held-out RMSE after each sweep."""
-    profile: Any = SimpleNamespace(sides=data.ids)
-    sides = initial_factors(profile, settings, seed, std, "normal" if center else "positive").sides
+    profile: Any = SimpleNamespace(sides=[SimpleNamespace(ids=pa.array(ids)) for ids in data.ids])
+    sides = initial_factors(profile, settings, Start(seed, std, "normal" if center else "positive")).sides
     mean = float(data.train.rating.mean(dtype=np.float64)) if center else 0.0
     errors = []
     for _ in range(sweeps):

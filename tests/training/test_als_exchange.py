@@ -13,20 +13,24 @@ import pytest
 from mfspark.blocks.build import build, plan
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
-from mfspark.blocks.exchange import HashLayout, Sides, hash_ids, route, side_blocks
+from mfspark.blocks.exchange import HashLayout, side_blocks
 from mfspark.blocks.profile import profile
+from mfspark.blocks.routes import Sides, route
+from mfspark.errors import TrainingError
 from mfspark.kernels.csr import Side
-from mfspark.kernels.hashing import start_rows
 from mfspark.kernels.objective import Settings
 from mfspark.training import als_exchange
-from mfspark.training.als import Factors, HalfSteps
+from mfspark.training.als import HalfSteps
+from mfspark.training.starts import Start, initial_factors
+from mfspark.transport.persist import Materialiser
 
-RANK, SEED, UNLIMITED = 5, 3, (-np.inf, np.inf)
+RANK, UNLIMITED = 5, (-np.inf, np.inf)
+START = Start(3, 1.0, "normal")
 COLUMNS = Columns(weight="weight", validation="held")
 
 
 def checkpointed(frame):
-    return frame.localCheckpoint(eager=True)
+    return Materialiser().cut(frame)
 
 
 def persisted(frame):
@@ -58,21 +62,15 @@ class Case:
         return als_exchange.Exchange(self.sides, self.layout, sizes, settings, intercept, limits, checkpointed)
 
     def by_exchange(self, settings, sweeps, intercept=0.0, limits=UNLIMITED):
-        exchange, start = self.exchange(settings, intercept, limits), als_exchange.Start(SEED, 1.0, True)
-        users = als_exchange.begin(exchange, Side.USER, start)
-        items = als_exchange.begin(exchange, Side.ITEM, start)
-        for _ in range(sweeps):
-            items = als_exchange.half_step(exchange, Side.ITEM, users, items if settings.warm else None, False)
-            users = als_exchange.half_step(exchange, Side.USER, items, users if settings.warm else None, True)
-        return self.arrays(users, 0, settings), self.arrays(items, 1, settings), users.statistics
+        exchange = self.exchange(settings, intercept, limits)
+        state = als_exchange.begin(exchange, START)
+        for sweep in range(sweeps):
+            exchange(state, sweep)
+        return self.arrays(state.user, 0, settings), self.arrays(state.item, 1, settings), state.user.statistics
 
     def by_broadcast(self, settings, sweeps, intercept=0.0, limits=UNLIMITED):
-        arrays = []
-        for side, of in enumerate(self.profile.sides):
-            array = np.zeros((len(of), settings.padded), settings.dtype)
-            start_rows(hash_ids(of.ids), SEED, side, RANK, 1 / np.sqrt(RANK), True, array)
-            arrays.append(array)
-        factors = Factors(arrays, intercept)
+        factors = initial_factors(self.profile, settings, START)
+        factors.intercept = intercept
         layout = plan(self.profile, 2, (2, 2), True)
         frame, release = build(self.encoded, self.profile, layout)
         kept = frame.persist()
@@ -173,9 +171,9 @@ def test_a_half_step_shuffles_the_pieces_only_and_as_many_bytes_as_the_formula_s
         return checkpointed(frame)
 
     exchange = replace(case.exchange(settings), keep=keep)
-    users = als_exchange.begin(exchange, Side.USER, als_exchange.Start(SEED, 1.0, True))
+    users = als_exchange.begin(exchange, START).user
     als_exchange.half_step(exchange, Side.ITEM, users, None, False)
-    assert [line.split("(")[0] for line in plans[1]] == ["Exchange shufflepartitionidpassthrough"]
+    assert [line.split("(")[0] for line in plans[-1]] == ["Exchange shufflepartitionidpassthrough"]
     pieces = users.frame.where("target is not null")
     sent = sum(len(row.data) for row in pieces.collect())
     pairs = set()
@@ -183,3 +181,28 @@ def test_a_half_step_shuffles_the_pieces_only_and_as_many_bytes_as_the_formula_s
         needed = pa.ipc.open_stream(bytes(block.needed)).read_all().column("id").to_pylist()
         pairs |= {(block.block, one) for one in needed}
     assert sent == 4 * settings.width * len(pairs)
+
+
+def kept_bytes(spark):
+    infos = spark.sparkContext._jsc.sc().getRDDStorageInfo()
+    return sum(info.memSize() + info.diskSize() for info in infos)
+
+
+def test_sweeps_leave_no_old_side_behind(spark, case):
+    exchange = case.exchange(MODELS["explicit"])
+    state = als_exchange.begin(exchange, START)
+    series = []
+    for sweep in range(6):
+        exchange(state, sweep)
+        series.append(kept_bytes(spark))
+    assert series[-1] <= 1.01 * series[0]
+    for side in Side:
+        state.let_go(side)
+    assert kept_bytes(spark) < series[0]
+
+
+def test_a_row_without_a_solution_is_named(case):
+    exchange = case.exchange(Settings(RANK, reg_param=(0.0, 0.0)))
+    state = als_exchange.begin(exchange, Start(3, 0.0, "normal"))
+    with pytest.raises(TrainingError, match=r"the equations of item \d+000 have no finite solution \(lambda\)"):
+        exchange(state, 0)

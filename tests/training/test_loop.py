@@ -27,7 +27,7 @@ from mfspark.training.history import Iteration, from_bytes, rmse, to_bytes
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.placement import OLD_LOOPS, choose
 from mfspark.training.progress import LOGGER, PATIENCE, pace, reporter
-from mfspark.training.starts import initial_factors
+from mfspark.training.starts import Start, initial_factors
 
 
 def sweep_of(*losses, **more):
@@ -116,7 +116,7 @@ def data(spark):
 
 def als(blocks, layout, learned):
     settings = Settings(3, solver="cg")
-    return HalfSteps(blocks, layout, settings), initial_factors(learned, settings, 1, 1.0, "normal")
+    return HalfSteps(blocks, layout, settings), initial_factors(learned, settings, Start(1, 1.0, "normal"))
 
 
 def descent(schedule):
@@ -124,7 +124,7 @@ def descent(schedule):
         settings, how = Settings(3), gradient_descent.Descent(schedule=schedule, rate=0.3)
         weights = gradient_descent.row_weights(blocks, layout, learned)
         gradients = gradient_descent.Pass(blocks, layout, settings, how, weights)
-        start = initial_factors(learned, settings, 1, 1.0, "normal")
+        start = initial_factors(learned, settings, Start(1, 1.0, "normal"))
         return gradient_descent.Steps(gradients, 4), gradient_descent.start(gradients, start)
 
     return method
@@ -138,7 +138,7 @@ def svd_plus_plus(blocks, layout, learned):
 
 def chain(blocks, layout, learned):
     settings, how = Settings(3), bpmf.Chain(2.0, 1, 2, 5)
-    start = bpmf.start(initial_factors(learned, settings, 1, 0.3, "normal"), how)
+    start = bpmf.start(initial_factors(learned, settings, Start(1, 0.3, "normal")), how)
     return bpmf.Sampling(blocks, layout, settings, how, 4), start
 
 

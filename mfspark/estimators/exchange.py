@@ -1,0 +1,131 @@
+"""A fit whose ids and factors stay on the workers: blocks by hash, routed to each other, and sweeps by exchange."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from mfspark.blocks.exchange import hash_layout, ids_from, side_blocks
+from mfspark.blocks.profile import Profile, Totals, distinct
+from mfspark.blocks.routes import Sides, route
+from mfspark.errors import ParameterError
+from mfspark.estimators.base import BlockEstimator, Encoded
+from mfspark.kernels.csr import Side
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Factorization
+from mfspark.session import default_parallelism, driver_limit
+from mfspark.training import als_exchange
+from mfspark.training.als_exchange import Exchange, State
+from mfspark.training.history import Iteration
+from mfspark.training.loop import Stopping, run
+from mfspark.training.progress import LOGGER
+from mfspark.training.starts import POWER_STEPS, Start, of_length, power_length, power_settings
+from mfspark.transport.persist import Workspace
+
+
+class ExchangeEstimator(BlockEstimator):
+    """An estimator whose sweeps also run by exchange, and do so by themselves where the sides pass the driver."""
+
+    _carriers = (*BlockEstimator._carriers, "exchange")
+
+    def _check(self) -> None:
+        """Raise ParameterError for a value or a combination that cannot take effect."""
+        super()._check()
+        if self.getOrDefault("carrier") == "exchange":
+            for name, value in (("loop", "barrier"), ("loop", "gang"), ("materializer", "none")):
+                if self.getOrDefault(name) == value:
+                    raise ParameterError(f"carrier 'exchange' cannot be combined with {name} {value!r}: leave it out")
+
+    def _exchanges(self, encoded: DataFrame, found: Totals) -> bool:
+        """Return whether ids and factors are to stay on the workers: asked for, or too large for the driver."""
+        carrier, settings = self.getOrDefault("carrier"), self._settings(found)
+        if carrier != "auto" or self.getOrDefault("materializer") == "none":
+            return carrier == "exchange"
+        if self.getOrDefault("loop") not in ("auto", "jobs"):
+            return False
+        limit, row = driver_limit(encoded.sparkSession), settings.padded * settings.itemsize
+        if found.id_bytes + sum(found.listed) * row <= limit:
+            return False
+        count = sum(map(len, found.sides)) if isinstance(found, Profile) else sum(distinct(encoded))
+        return found.id_bytes + count * row > limit
+
+    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Factorization, list[Iteration]]:
+        """Train, the sides staying on the workers."""
+        value, found, settings = self.getOrDefault, ratings.found, self._settings(ratings.found)
+        exchange = self._exchange(ratings, settings, workspace)
+        mode, std = self._start_mode(found), value("initStd")
+        start = Start(self._seed(), std, "normal" if mode == "power" else mode)
+        if mode == "power":
+            state = self._power_steps(exchange, found, start)
+        else:
+            state = als_exchange.begin(exchange, start)
+        history = run(exchange, state, self._stopping(), self._hooks())
+        fitted = _collected(exchange, state)
+        for side in Side:
+            state.let_go(side)
+        return fitted, history
+
+    def _exchange(self, ratings: Encoded, settings: Settings, workspace: Workspace) -> Exchange:
+        """Return the fit's blocks, routed and kept."""
+        value, found = self.getOrDefault, ratings.found
+        wanted = (self._optional("numUserBlocks"), self._optional("numItemBlocks"))
+        slots = default_parallelism(ratings.frame.sparkSession)
+        layout = hash_layout(found, slots, wanted, ratings.weighted)
+        raw = [workspace.keep(side_blocks(ratings.frame, layout, side)) for side in Side]
+        counts = layout.blocks
+        sides = [
+            workspace.compute(route(raw[side], raw[side.other], counts[side], counts[side.other])) for side in Side
+        ]
+        for frame in (*raw, ratings.frame):
+            workspace.drop(frame)
+        sizes, pairs = zip(*(_size(frame) for frame in sides), strict=True)
+        LOGGER.info(
+            "carrier exchange: %d users in %d blocks, %d items in %d blocks, %.4g MB shuffled a sweep",
+            sizes[0], counts[0], sizes[1], counts[1], sum(pairs) * settings.width * settings.itemsize / 1e6,
+        )  # fmt: skip
+        intercept = found.mean if value("center") else 0.0
+        keep = workspace.materialiser.cut
+        return Exchange(Sides(*sides), layout, (sizes[0], sizes[1]), settings, intercept, self._limits(found), keep)
+
+    def _power_steps(self, exchange: Exchange, found: Totals, start: Start) -> State:
+        """Return the start that two steps of the power iteration have turned towards the data."""
+        largest = max(abs(found.low - exchange.intercept), abs(found.high - exchange.intercept))
+        settings = exchange.settings
+        steps = replace(exchange, settings=power_settings(settings, start.std, largest))
+        state = als_exchange.begin(steps, start)
+        run(steps, state, Stopping(POWER_STEPS))
+        rank, length = settings.rank, power_length(settings, found.rows, exchange.sizes[Side.ITEM], start.std)
+        for side in Side:
+            rows = als_exchange.factor_rows(state.side(side))
+            state.replace(side, als_exchange.renew(exchange, side, rows, lambda X: of_length(X, rank, length)))
+        return state
+
+    def _start_mode(self, found: Totals) -> str:
+        raise NotImplementedError
+
+
+def _size(blocks: DataFrame) -> tuple[int, int]:
+    """Return the number of ids of a side's blocks, and how many rows they send to the other side's."""
+    ids, sent = (F.sum(F.length(name).cast("bigint")) for name in ("indptr", "routes"))
+    row = blocks.select(ids, sent, F.count("*")).first()
+    return row[0] // 8 - row[2], row[1] // 4  # type: ignore[index]
+
+
+def _collected(exchange: Exchange, state: State) -> Factorization:
+    """Return the sides as arrays in the driver, in the order of their ids."""
+    settings, ids, arrays = exchange.settings, [], []
+    for side in Side:
+        table = als_exchange.packed(exchange, side, state.side(side)).select("ids", "data").toArrow()
+        known = pa.concat_arrays([ids_from(cell.as_buffer()) for cell in table.column("ids")])
+        rows = [np.frombuffer(cell.as_buffer(), settings.dtype) for cell in table.column("data")]
+        order = pc.array_sort_indices(known)
+        array = np.zeros((len(known), settings.padded), settings.dtype)
+        array[:, : settings.width] = np.concatenate(rows).reshape(len(known), -1)[order.to_numpy()]
+        ids.append(known.take(order))
+        arrays.append(array)
+    return Factorization(settings, (ids[0], ids[1]), (arrays[0], arrays[1]), exchange.intercept, exchange.limits)
