@@ -25,7 +25,9 @@ from mfspark.training.history import Iteration
 from mfspark.training.loop import Stopping, run
 from mfspark.training.progress import LOGGER
 from mfspark.training.starts import POWER_STEPS, Start, of_length, power_length, power_settings
-from mfspark.transport.persist import Workspace
+from mfspark.transport.persist import Workspace, lost
+
+ATTEMPTS = 3  # fits begun, where executors are lost with both copies of a side
 
 
 class ExchangeEstimator(BlockEstimator):
@@ -56,19 +58,21 @@ class ExchangeEstimator(BlockEstimator):
 
     def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Factorization, list[Iteration]]:
         """Train, the sides staying on the workers."""
-        value, found, settings = self.getOrDefault, ratings.found, self._settings(ratings.found)
+        found, settings = ratings.found, self._settings(ratings.found)
         exchange = self._exchange(ratings, settings, workspace)
-        mode, std = self._start_mode(found), value("initStd")
-        start = Start(self._seed(), std, "normal" if mode == "power" else mode)
-        if mode == "power":
-            state = self._power_steps(exchange, found, start)
-        else:
-            state = als_exchange.begin(exchange, start)
-        history = run(exchange, state, self._stopping(), self._hooks())
-        fitted = _collected(exchange, state)
-        for side in Side:
-            state.let_go(side)
-        return fitted, history
+        for attempt in range(ATTEMPTS):
+            state = self._begin(exchange, found)
+            try:
+                history = run(exchange, state, self._stopping(), self._hooks())
+                return _collected(exchange, state), history
+            except Exception as error:
+                if attempt + 1 == ATTEMPTS or not lost(error):
+                    raise
+                LOGGER.warning("executors are gone with the factors they held: the fit starts again")
+            finally:
+                for side in Side:
+                    state.let_go(side)
+        raise AssertionError("unreachable")
 
     def _exchange(self, ratings: Encoded, settings: Settings, workspace: Workspace) -> Exchange:
         """Return the fit's blocks, routed and kept."""
@@ -91,6 +95,12 @@ class ExchangeEstimator(BlockEstimator):
         intercept = found.mean if value("center") else 0.0
         keep = workspace.materialiser.cut
         return Exchange(Sides(*sides), layout, (sizes[0], sizes[1]), settings, intercept, self._limits(found), keep)
+
+    def _begin(self, exchange: Exchange, found: Totals) -> State:
+        """Return the start, on the workers."""
+        mode, std = self._start_mode(found), self.getOrDefault("initStd")
+        start = Start(self._seed(), std, "normal" if mode == "power" else mode)
+        return self._power_steps(exchange, found, start) if mode == "power" else als_exchange.begin(exchange, start)
 
     def _power_steps(self, exchange: Exchange, found: Totals, start: Start) -> State:
         """Return the start that two steps of the power iteration have turned towards the data."""

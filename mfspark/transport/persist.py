@@ -29,14 +29,21 @@ def _persist(frame: DataFrame, level: str | None, table: Table | None) -> Kept: 
 
 
 def _checkpoint(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
-    """Cut the lineage with a local checkpoint; computed at once."""
-    kept = frame.localCheckpoint(eager=True)
+    """Cut the lineage with a local checkpoint, on a cluster in two copies, since nothing else is left of it."""
+    spark = frame.sparkSession
+    local = str(spark.conf.get("spark.master", "local")).startswith("local")
+    kept = frame.localCheckpoint(True, storage_level("MEMORY_AND_DISK" if local else "MEMORY_AND_DISK_2"))
 
     def let_go() -> None:
-        if not is_connect(kept.sparkSession):  # where a client's end lets its checkpoints go
+        if not is_connect(spark):  # where a client's end lets its checkpoints go
             kept._jdf.queryExecution().analyzed().rdd().unpersist(False)  # type: ignore[operator]
 
     return Kept(kept, lambda: _quietly(let_go))
+
+
+def lost(error: Exception) -> bool:
+    """Return whether a job failed for a checkpoint that went with its executors."""
+    return "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND" in str(error) or "Checkpoint block" in str(error)
 
 
 def collect_garbage(spark: SparkSession) -> None:
@@ -104,7 +111,7 @@ class Materialiser:
         try:
             return _checkpoint(frame, self.level, self.table)
         except Exception as refusal:
-            if "CHECKPOINT" not in str(refusal).upper() and "PERSIST" not in str(refusal).upper():
+            if lost(refusal) or "CHECKPOINT" not in str(refusal).upper() and "PERSIST" not in str(refusal).upper():
                 raise
             return _delta(frame, self.level, self.table)
 

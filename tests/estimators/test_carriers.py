@@ -84,7 +84,7 @@ def test_what_exchange_cannot_do_is_refused(ratings):
     ):
         with pytest.raises(ParameterError, match=message):
             estimator.fit(ratings)
-    with pytest.raises(DataError, match="5 null, NaN or infinite values in column 'rating'"):
+    with pytest.raises(DataError, match="5 null, NaN or infinite values in column rating"):
         ALS(carrier="exchange").fit(ratings.limit(5).selectExpr("user", "item", "cast('nan' as float) rating"))
 
 
@@ -100,3 +100,19 @@ def test_distinct_ids_are_counted_without_a_list_of_them(spark, number):
     assert not isinstance(long, Profile) and isinstance(short, Profile)
     assert long.listed[0] >= len(short.sides[0]) == number and long.rows == 2 * number
     encoded.unpersist()
+
+
+def test_a_fit_whose_factors_are_lost_with_their_executors_starts_again(ratings, monkeypatch):
+    als = ALS(carrier="exchange", rank=4, maxIter=3)
+    ref, begun = als.fit(ratings), []
+
+    def lose(line, state):
+        if line.iteration == 2 and not begun:
+            begun.append(line)
+            for side in Side:
+                state.let_go(side)
+
+    monkeypatch.setattr(ALS, "_hooks", lambda _: [lose])
+    comp = als.fit(ratings)
+    assert begun and [line.iteration for line in comp._history] == [1, 2, 3]
+    assert_same(comp, ref)
