@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from mfspark.errors import SetupError
 
@@ -161,6 +161,19 @@ def collected_by_jvm(spark: SparkSession, held: Any) -> Callable[[], bool]:
             return True
 
     return collected
+
+
+def drop_checkpoint(frame: DataFrame) -> None:
+    """Let go of what a local checkpoint keeps; over Connect that is left to the server."""
+    if not is_connect(frame.sparkSession):
+        frame._jdf.queryExecution().analyzed().rdd().unpersist(False)  # type: ignore[operator]
+
+
+def collect_garbage(spark: SparkSession) -> None:
+    """Have a classic session's JVM delete the shuffled files of frames that are gone, for which it looks only then."""
+    if not is_connect(spark):
+        context: Any = spark.sparkContext
+        context._jvm.System.gc()
 
 
 def default_parallelism(spark: SparkSession) -> int:

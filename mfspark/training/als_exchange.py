@@ -28,11 +28,12 @@ from mfspark.blocks.routes import RoutedBlock, Sides, read_routed
 from mfspark.kernels.als.half_step import STATISTICS, blame, solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix, gramian
+from mfspark.session import collect_garbage
 from mfspark.training.als import UnsolvableError, measures, seen_from
 from mfspark.training.loop import Measures
 from mfspark.training.starts import Start
 from mfspark.transport.arrow import row_batch
-from mfspark.transport.persist import Kept, collect_garbage
+from mfspark.transport.persist import Kept
 
 _OUT = "target int, block int, data binary, statistics array<double>, gram binary, unsolved string, cause string"
 _KINDS = {

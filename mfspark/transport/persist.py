@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from mfspark.errors import ParameterError
-from mfspark.session import is_connect
+from mfspark.session import drop_checkpoint
 
 Table = Callable[[DataFrame], DataFrame]
 
@@ -34,22 +34,12 @@ def _checkpoint(frame: DataFrame, level: str | None, table: Table | None) -> Kep
     local = str(spark.conf.get("spark.master", "local")).startswith("local")
     kept = frame.localCheckpoint(True, storage_level("MEMORY_AND_DISK" if local else "MEMORY_AND_DISK_2"))
 
-    def let_go() -> None:
-        if not is_connect(spark):  # where a client's end lets its checkpoints go
-            kept._jdf.queryExecution().analyzed().rdd().unpersist(False)  # type: ignore[operator]
-
-    return Kept(kept, lambda: _quietly(let_go))
+    return Kept(kept, lambda: _quietly(lambda: drop_checkpoint(kept)))
 
 
 def lost(error: Exception) -> bool:
     """Return whether a job failed for a checkpoint that went with its executors."""
     return "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND" in str(error) or "Checkpoint block" in str(error)
-
-
-def collect_garbage(spark: SparkSession) -> None:
-    """Have a classic session's JVM delete the shuffled files of frames that are gone, for which it looks only then."""
-    if not is_connect(spark):
-        spark.sparkContext._jvm.System.gc()  # type: ignore[union-attr]
 
 
 def _delta(frame: DataFrame, level: str | None, table: Table | None) -> Kept:  # noqa: ARG001
