@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.java
 def test_saving_and_loading_log_nothing(tmp_path):
     program = Path(__file__).with_name("quiet_program.py")
     run = subprocess.run(

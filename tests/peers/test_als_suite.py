@@ -262,7 +262,7 @@ def test_case_insensitive_cold_start_param_value(known, spark, value):
 
 
 @pytest.fixture
-def known():
+def known(spark):  # noqa: ARG001 - it makes frames in the active session
     """A model of given factors: (6, 4), (3, 4), (3, 6) for users 0 to 2; four items 3 to 6."""
     settings = Settings(rank=2)
     users, items = np.zeros((3, settings.padded), np.float32), np.zeros((4, settings.padded), np.float32)
