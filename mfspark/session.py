@@ -191,10 +191,15 @@ def driver_limit(spark: SparkSession) -> int:
     given = spark.conf.get("spark.mfspark.driverLimit", None)
     if given is not None:
         return int(given)
-    return max(512 << 20, _memory(spark.conf.get("spark.driver.memory", None) or "1g") // 4)
+    return usual_driver_limit(memory_bytes(spark.conf.get("spark.driver.memory", None) or "1g"))
 
 
-def _memory(text: str) -> int:
+def usual_driver_limit(memory: int) -> int:
+    """Return how many bytes of ids and factors a driver with so much memory may hold."""
+    return max(512 << 20, memory // 4)
+
+
+def memory_bytes(text: str) -> int:
     """Return the bytes of an amount as Spark writes it: 512m, 4g, 1024 (MiB)."""
     number, unit = re.fullmatch(r"(\d+)([kmgtp]?)b?", text.strip().lower()).groups()  # type: ignore[union-attr]
     return int(number) << {"k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}[unit]

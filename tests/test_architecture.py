@@ -26,7 +26,7 @@ ALLOWED = {
     "evaluation": set(),
     "report": set(),
     "estimators": {"model", "training", "blocks", "transport", "kernels", "store"},
-    "pipeline": {"config", "data", "store", "evaluation", "report", "model", "estimators", ""},
+    "pipeline": {"config", "data", "store", "evaluation", "report", "model", "estimators", "training", ""},
     "": {"errors", "session", "estimators", "model"},
     "jobs": {"pipeline"},
 }
@@ -105,8 +105,9 @@ def test_kernels_know_no_spark(path):
     no_spark(path)
 
 
-def test_a_models_numbers_need_no_spark():
-    no_spark(PACKAGE / "model" / "factorization.py")
+@pytest.mark.parametrize("module", ["model/factorization.py", "blocks/sizes.py", "training/cost.py"])
+def test_numbers_need_no_spark(module):
+    no_spark(PACKAGE / module)
 
 
 def no_spark(path):

@@ -25,12 +25,12 @@ from pyspark.sql import functions as F
 from mfspark.blocks.encode import CHUNK
 from mfspark.blocks.index import index_of_codes
 from mfspark.blocks.profile import Profile
+from mfspark.blocks.sizes import usual_blocks
 from mfspark.errors import DataError
 from mfspark.kernels.csr import Block, Side, balanced_bounds, counting_order
 from mfspark.transport.arrow import row_batch
 from mfspark.transport.carriers import Carried, carry
 
-BLOCK_BYTES = 64 << 20  # well below every limit on one Arrow or Spark cell
 ROW_COST = 150.0  # solving a row of rank 64 costs about as much as assembling this many ratings
 _PARTS = ("indptr", "indices", "values", "weights", "held_indptr", "held_indices", "held_values")
 _PIECE = ("target", "side", "order", "rows", "others", "values", "weights", "held")
@@ -81,10 +81,7 @@ def plan(profile: Profile, slots: int, wanted: tuple[int | None, int | None], we
     Layout
         The bounds of the blocks of both sides, and which columns their ratings have.
     """
-    coded = profile.values is not None
-    cell = 4 + (1 if coded else 4) + (4 if weighted else 0)
-    least = -(-profile.rows * cell // BLOCK_BYTES)
-    usual = -(-max(slots, least) // slots) * slots
+    usual = usual_blocks(profile.rows, slots, profile.values is not None, weighted)
     bounds = [
         balanced_bounds(side.counts, number or usual, ROW_COST)
         for side, number in zip(profile.sides, wanted, strict=True)

@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from mfspark.blocks.build import BLOCK_BYTES, place
+from mfspark.blocks.build import place
 from mfspark.blocks.encode import CHUNK
 from mfspark.blocks.index import hash_ids
 from mfspark.blocks.profile import Totals
+from mfspark.blocks.sizes import usual_blocks
 from mfspark.kernels.csr import Side, counting_order
 from mfspark.transport.arrow import flat, row_batch, to_ipc
 
@@ -61,8 +62,7 @@ def hash_layout(found: Totals, slots: int, wanted: tuple[int | None, int | None]
         Whether the ratings carry weights.
     """
     table = found.values if found.values is not None else np.empty(0, np.float32)
-    cell = 4 + (1 if table.size else 4) + (4 if weighted else 0)
-    usual = -(-max(slots, -(-found.rows * cell // BLOCK_BYTES)) // slots) * slots
+    usual = usual_blocks(found.rows, slots, table.size > 0, weighted)
     return HashLayout((wanted[0] or usual, wanted[1] or usual), table, weighted, found.held_out > 0)
 
 

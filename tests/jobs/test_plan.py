@@ -1,0 +1,38 @@
+"""``mfspark-plan``; the README's table is what it prints."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs import plan
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_the_table_of_the_readme_is_what_the_command_prints(capsys):
+    assert plan.main(["--series"]) == 0
+    printed = capsys.readouterr().out
+    assert printed in README.read_text(encoding="utf-8"), "put what `mfspark-plan --series` prints into the README"
+    assert "| 100 B | 1 B | 100 M |" in printed
+
+
+def test_bare_counts(capsys):
+    assert plan.main(["--ratings", "1e9", "--users", "5e6", "--items", "2e5", "--rank", "32", "--executors", "4"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(lines) == ["data", "cluster", "blocks", "carrier", "shuffled", "executor", "driver", "time"]
+    assert lines["data"] == "1 B ratings, 5 M users, 200 k items, rank 32"
+    assert lines["carrier"].startswith("broadcast (ids and factors are 707 MB")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ratings", "10"], "--ratings, --users and --items, all above 0"),
+        (["--ratings", "10", "--users", "2", "--items", "2", "--memory", "much"], "amounts such as 512m"),
+        (["--ratings", "10", "--users", "2", "--items", "2", "--executors", "0"], "--executors must be above 0"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, message, capsys):
+    assert plan.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("mfspark-plan: ") and message in told and told.count("\n") == 1
