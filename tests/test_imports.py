@@ -51,7 +51,12 @@ def test_estimators_load_no_statistics():
 
 
 def test_the_check_sees_what_is_loaded():
-    assert {"numpy", "numba", "llvmlite"} <= set(loaded_by("mfspark.kernels.csr", LIBRARIES))
+    assert {"numpy", "numba", "llvmlite"} <= set(loaded_by("mfspark.kernels.topk", LIBRARIES))
+
+
+def test_formulas_and_numbers_load_no_compiler():
+    light = "mfspark.kernels.objective, mfspark.kernels.sgd.expected, mfspark.kernels.responses"
+    assert loaded_by(f"{light}, mfspark.model.factorization", ("numba", "llvmlite", "pyspark", "pandas")) == []
 
 
 @pytest.mark.parametrize("name", mfspark.__all__)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfspark.kernels.compile import jit
-
+PANEL = 16
+"""Factor rows are padded with zeros to a multiple of this many numbers."""
 EMPTY = np.empty(0, np.float32)
 
 
@@ -92,14 +92,6 @@ def decode(values: NDArray[Any], table: NDArray[np.float32]) -> NDArray[np.float
     return table[values] if values.dtype == np.uint8 else values
 
 
-@jit
-def _counting_order(keys, starts, order):  # type: ignore[no-untyped-def]
-    for t in range(keys.size):
-        place = starts[keys[t]]
-        order[place] = t
-        starts[keys[t]] = place + 1
-
-
 def counting_order(keys: NDArray[Any], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sort keys 0 .. n - 1 stably in linear time.
 
@@ -118,10 +110,12 @@ def counting_order(keys: NDArray[Any], n: int) -> tuple[NDArray[np.int64], NDArr
     >>> order.tolist(), indptr.tolist()
     ([0, 3, 2, 1], [0, 2, 3, 4])
     """
+    from mfspark.kernels.counting import deal  # the one thing here that is compiled: who only reads blocks need not
+
     indptr = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(keys, minlength=n), out=indptr[1:])
     order = np.empty(keys.size, np.int64)
-    _counting_order(keys, indptr[:-1].copy(), order)
+    deal(keys, indptr[:-1].copy(), order)
     return order, indptr
 
 

@@ -6,7 +6,7 @@ and its derivative is taken with respect to the score.
 
 Each formula exists once. It is written with elementwise numpy functions, so the numba dispatcher (``squared_value``)
 inlines into a compiled loop on scalars and its ``py_func`` works on numpy arrays; `LOSSES` holds the latter. The
-constants are float32 so that float32 scores stay float32 in compiled code, float64 arrays stay float64 in numpy.
+responses stand in ``responses``, which needs no compiler.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfspark.errors import ParameterError
+from mfspark.kernels import responses
 from mfspark.kernels.compile import inlined
+from mfspark.kernels.responses import HALF, MAX_LOG_MEAN, MIN_MEAN, ONE
 
 Array = NDArray[np.floating]
 
-HALF, ONE = np.float32(0.5), np.float32(1.0)
-MAX_LOG_MEAN = np.float32(20.0)
-"""Score above which the Poisson loss with log link goes on along its tangent, so it cannot overflow."""
-MIN_MEAN = np.float32(1e-2)
-"""Score below which the Poisson loss with identity link goes on along its tangent, so it is finite at zero factors."""
+squared_response = inlined(responses.squared)
+logistic_response = inlined(responses.logistic)
+poisson_response = inlined(responses.poisson)
+poisson_identity_response = inlined(responses.poisson_identity)
 
 
 @inlined
@@ -40,21 +41,9 @@ def squared_derivative(score, rating):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def squared_response(score):  # type: ignore[no-untyped-def]
-    """Return the score itself."""
-    return score
-
-
-@inlined
 def logistic_value(score, rating):  # type: ignore[no-untyped-def]
     """log(1 + exp(score)) - rating * score for a label in {0, 1}: Bernoulli likelihood, computed without overflow."""
     return HALF * (score + np.abs(score)) + np.log(ONE + np.exp(-np.abs(score))) - rating * score
-
-
-@inlined
-def logistic_response(score):  # type: ignore[no-untyped-def]
-    """Probability of the label 1: 1 / (1 + exp(-score)), computed without overflow."""
-    return HALF + np.copysign(ONE / (ONE + np.exp(-np.abs(score))) - HALF, score)
 
 
 @inlined
@@ -77,12 +66,6 @@ def poisson_derivative(score, rating):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def poisson_response(score):  # type: ignore[no-untyped-def]
-    """Mean of the count: exp(score), constant above `MAX_LOG_MEAN`."""
-    return np.exp(np.minimum(score, MAX_LOG_MEAN))
-
-
-@inlined
 def poisson_identity_value(score, rating):  # type: ignore[no-untyped-def]
     """Score - rating * log(score) for a count; linear below `MIN_MEAN`. Meant for non-negative factors."""
     mean = np.maximum(score, MIN_MEAN)
@@ -93,12 +76,6 @@ def poisson_identity_value(score, rating):  # type: ignore[no-untyped-def]
 def poisson_identity_derivative(score, rating):  # type: ignore[no-untyped-def]
     """1 - count / mean."""
     return ONE - rating / np.maximum(score, MIN_MEAN)
-
-
-@inlined
-def poisson_identity_response(score):  # type: ignore[no-untyped-def]
-    """Mean of the count: the score, never below `MIN_MEAN`."""
-    return np.maximum(score, MIN_MEAN)
 
 
 @dataclass(frozen=True)
@@ -159,7 +136,7 @@ LOSSES: dict[str, Loss] = {
             SQUARED,
             squared_value.py_func,
             squared_derivative.py_func,
-            squared_response.py_func,
+            responses.squared,
             float,
             np.isfinite,
             "a finite number",
@@ -169,7 +146,7 @@ LOSSES: dict[str, Loss] = {
             LOGISTIC,
             logistic_value.py_func,
             logistic_derivative.py_func,
-            logistic_response.py_func,
+            responses.logistic,
             _logit,
             lambda rating: (rating == 0) | (rating == 1),
             "0 or 1",
@@ -179,7 +156,7 @@ LOSSES: dict[str, Loss] = {
             POISSON,
             poisson_value.py_func,
             poisson_derivative.py_func,
-            poisson_response.py_func,
+            responses.poisson,
             _log,
             _non_negative,
             "a count, not negative",
@@ -189,7 +166,7 @@ LOSSES: dict[str, Loss] = {
             POISSON_IDENTITY,
             poisson_identity_value.py_func,
             poisson_identity_derivative.py_func,
-            poisson_identity_response.py_func,
+            responses.poisson_identity,
             float,
             _non_negative,
             "a count, not negative",

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfspark.errors import ParameterError
-from mfspark.kernels.csr import EMPTY, Block, Side
-from mfspark.kernels.simd import PANEL
+from mfspark.kernels.csr import EMPTY, PANEL, Block, Side
 
 Array = NDArray[np.floating]
 
@@ -80,6 +79,24 @@ def ridge(counts: Array, reg_param: float, exponent: float, extra: float = 0.0) 
     if reg_param < 0:
         raise ParameterError(f"regParam must be >= 0, not {reg_param}")
     return reg_param * np.power(np.asarray(counts, dtype=np.float64) + extra, exponent)
+
+
+def visit_regularisation(weight: Array, counts: Array, reg: float, exponent: float) -> float | NDArray[np.float32]:
+    """Return the L2 to apply at each visit so that an epoch applies ``reg * weight ** exponent`` to a row.
+
+    Parameters
+    ----------
+    weight, counts : float64 arrays (n,)
+        A row's sum of weights, and its number of visits in an epoch.
+    reg, exponent : float
+        lambda and nu.
+    """
+    if exponent == 1.0 and weight is counts:
+        return reg
+    scale = np.zeros(len(counts), np.float32)
+    met = (counts > 0) & (weight > 0)
+    scale[met] = ridge(weight[met], reg, exponent) / counts[met]
+    return scale
 
 
 WARM_SOLVERS = ("cg", "subspace", "descent", "coordinate")
@@ -158,6 +175,17 @@ class Objective:
                 "items cannot be folded into a model of drawn negatives, which does not keep how many each user drew: "
                 "fit again, or use ALS(implicitPrefs=True)"
             )
+        return None
+
+    def unexplained(self) -> str | None:
+        """Return why a user's score is not the sum of what each rating contributes, or None where it is."""
+        refusal = self.refusal(Side.USER)
+        if refusal is not None:
+            return f"an explanation solves the user's equations again, but {refusal}"
+        if self.nonnegative or any(self.l1):
+            return "under nonnegative or elasticNetParam a score is not a sum over the ratings: nothing is explained"
+        if self.negatives:
+            return "with drawn negatives a score comes from items that were not rated, too: nothing is explained"
         return None
 
     def swapped(self) -> Self:

@@ -19,9 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mfspark.kernels.compile import jit
-
-PANEL = 16
-"""Factor rows are padded with zeros to a multiple of this many numbers."""
+from mfspark.kernels.csr import PANEL
 
 _FEATURES = llvm.get_host_cpu_features()
 # Bytes of a vector register, and how many vectors of C one tile may hold without spilling.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Objective, Settings
+from mfspark.kernels.responses import RESPONSES
 
 Array = NDArray[Any]
 
@@ -80,6 +81,43 @@ class Factorization:
                 columns.append(np.column_stack(pair if side == Side.USER else pair[::-1]))
             arrays.append(np.ascontiguousarray(np.column_stack(columns)))
         return arrays[0], arrays[1]
+
+    def scores(self, side: Side, row: Array, places: Array | slice = slice(None)) -> Array:
+        """Return the scores of one row of a side (padded,) against all or some rows of the other, none being copied.
+
+        The formula of ``scoring``, for who asks for one row at a time.
+        """
+        width, other = self.settings.width, self.sides[side.other]
+        query = row[:width].astype(other.dtype)
+        constant = self.intercept
+        if width > self.rank:
+            constant += float(query[self.rank]) if self.settings.bias[side] else 0.0
+            query[self.rank] = 1 if self.settings.bias[side.other] else 0
+        found = other[places, :width] @ query
+        return found + other.dtype.type(constant) if constant else found
+
+    def pair_scores(self, rows: Array, columns: Array) -> Array:
+        """Return the scores (n,) of pairs of places, by the formula of ``scoring``."""
+        users, items = self.sides[0][rows], self.sides[1][columns]
+        found = np.einsum("ij,ij->i", users[:, : self.rank], items[:, : self.rank])
+        for side, own in zip(Side, (users, items), strict=True):
+            found = found + own[:, self.rank] if self.settings.bias[side] else found
+        return found + found.dtype.type(self.intercept)
+
+    def respond(self, scores: Array) -> Array:
+        """Return predictions on the scale of the ratings."""
+        return respond(scores, self.limits, self.loss)
+
+
+def respond(scores: Array, limits: tuple[float, float], loss: str) -> Array:
+    """Return predictions on the scale of the ratings: the loss's response, clipped."""
+    return np.clip(RESPONSES[loss](scores), *limits)
+
+
+def unit_rows(features: Array) -> Array:
+    """Return factors (n x rank) with rows of length 1, whose products are cosines; a zero row stays zero."""
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norms == 0, 1, norms)
 
 
 @dataclass(frozen=True)

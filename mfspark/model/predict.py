@@ -15,20 +15,14 @@ from pyspark.sql import types as T
 
 from mfspark.blocks.columns import whole
 from mfspark.errors import DataError
-from mfspark.kernels.losses import get_loss
 from mfspark.kernels.topk import pair_scores
-from mfspark.model.factorization import Factorization
+from mfspark.model.factorization import Factorization, respond
 from mfspark.session import is_connect
 from mfspark.transport.broadcast import send
 from mfspark.transport.carriers import carry
 from mfspark.transport.workers import check_workers
 
 PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float], str]
-
-
-def respond(scores: NDArray[Any], limits: tuple[float, float], loss: str) -> NDArray[Any]:
-    """Return predictions on the scale of the ratings: the loss's response, clipped."""
-    return np.clip(get_loss(loss).response(scores), *limits)
 
 
 def predict_pairs(users: pa.Array, items: pa.Array, data: PairData) -> NDArray[np.float32]:

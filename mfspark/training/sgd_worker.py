@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mfspark.blocks.build import Layout
 from mfspark.errors import TrainingError
 from mfspark.kernels.csr import Block, Side
+from mfspark.kernels.objective import visit_regularisation
 from mfspark.kernels.sgd.cells import (
     Recipe,
     Rows,
@@ -22,7 +23,6 @@ from mfspark.kernels.sgd.cells import (
     first_rows,
     penalty,
     strata,
-    visit_regularisation,
 )
 from mfspark.kernels.sgd.control import Course, EpochSums, all_finite
 from mfspark.training.history import Iteration, rmse

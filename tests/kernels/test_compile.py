@@ -73,7 +73,7 @@ def test_an_edited_loss_takes_effect(copy, tmp_path):
     first = run(copy, tmp_path)
     assert first[:2] == (2.0, [0, 1])
     assert run(copy, tmp_path) == (2.0, [1, 0], first[2])
-    losses = copy / "mfspark" / "kernels" / "losses.py"
+    losses = copy / "mfspark" / "kernels" / "responses.py"  # where the constant 0.5 stands
     text = losses.read_text()
     assert "0.5" in text
     losses.write_text(text.replace("0.5", "1.5"))

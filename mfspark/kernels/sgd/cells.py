@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mfspark.kernels.csr import Block, Side, counting_order, decode
 from mfspark.kernels.losses import POISSON, POISSON_IDENTITY, get_loss
-from mfspark.kernels.objective import Objective, ridge
+from mfspark.kernels.objective import Objective, ridge, visit_regularisation
 from mfspark.kernels.sgd.negatives import sample_negatives
 from mfspark.kernels.sgd.order import order_ratings
 from mfspark.kernels.sgd.simd import aligned_zeros
@@ -280,24 +280,6 @@ class UserBlock:
         if get_loss(self.recipe.loss).code not in (POISSON, POISSON_IDENTITY):
             values = (values > 0).astype(np.float32)
         return Ratings(ratings.rows, ratings.cols, values, ratings.weights)
-
-
-def visit_regularisation(weight: Array, counts: Array, reg: float, exponent: float) -> float | NDArray[np.float32]:
-    """Return the L2 to apply at each visit so that an epoch applies ``reg * weight ** exponent`` to a row.
-
-    Parameters
-    ----------
-    weight, counts : float64 arrays (n,)
-        A row's sum of weights, and its number of visits in an epoch.
-    reg, exponent : float
-        lambda and nu.
-    """
-    if exponent == 1.0 and weight is counts:
-        return reg
-    scale = np.zeros(len(counts), np.float32)
-    met = (counts > 0) & (weight > 0)
-    scale[met] = ridge(weight[met], reg, exponent) / counts[met]
-    return scale
 
 
 def penalty(rows: Rows, weight: Array, reg: float, exponent: float) -> float:

@@ -11,9 +11,9 @@ epoch's gradient vanishes where
 
     (sum w h h^T + z sum over unrated items of h h^T + lambda I) x = sum w (p - c) h - z sum over unrated items of c h,
 
-lambda being the L2 weight that ``cells.visit_regularisation`` spreads over the user's visits. A sum over unrated items
-is that over all items, the same for every user, less that over the rated ones. A user who has rated all items meets no
-drawn ones: z = 0. The slow, readable equal is ``tests/naive_sgd.py``.
+lambda being the L2 weight that ``objective.visit_regularisation`` spreads over the user's visits. A sum over unrated
+items is that over all items, the same for every user, less that over the rated ones. A user who has rated all items
+meets no drawn ones: z = 0. The slow, readable equal is ``tests/naive_sgd.py``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfspark.kernels.csr import Block
-from mfspark.kernels.objective import Fixed, Settings, gramian
-from mfspark.kernels.sgd.cells import visit_regularisation
+from mfspark.kernels.objective import Fixed, Settings, gramian, visit_regularisation
 
 Doubles = NDArray[np.float64]
 
