@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mfspark.estimators.truncated_svd import TruncatedSVD
     from mfspark.model.load import BPMFModel, FactorizationModel, load_model
     from mfspark.model.load import FactorizationModel as ALSModel
+    from mfspark.model.local import LocalModel
+    from mfspark.model.serving import Serving
     from mfspark.session import spark_session
 
 __all__ = [
@@ -35,10 +37,12 @@ __all__ = [
     "DataError",
     "FactorizationModel",
     "GradientDescent",
+    "LocalModel",
     "MFSparkError",
     "ParameterError",
     "SGD",
     "SVDPlusPlus",
+    "Serving",
     "SetupError",
     "StoreError",
     "TrainingError",
@@ -55,6 +59,8 @@ _MODULES = {
     "estimators.svdpp": ("SVDPlusPlus",),
     "estimators.truncated_svd": ("TruncatedSVD",),
     "model.load": ("ALSModel", "BPMFModel", "FactorizationModel", "load_model"),
+    "model.local": ("LocalModel",),
+    "model.serving": ("Serving",),
     "session": ("spark_session",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

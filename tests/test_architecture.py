@@ -20,7 +20,7 @@ ALLOWED = {
     "transport": {"kernels"},
     "blocks": {"transport", "kernels"},
     "training": {"blocks", "transport", "kernels"},
-    "model": {"training", "blocks", "transport", "kernels"},
+    "model": {"training", "blocks", "transport", "kernels", "store"},
     "data": {"kernels"},
     "store": set(),
     "evaluation": set(),

@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from mfspark.errors import StoreError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.model.described import side_from
 from mfspark.model.factorization import Factorization
 
 
@@ -55,17 +55,8 @@ class FactorTable:
         StoreError
             The table is empty, or not every row has the model's number of factors.
         """
-        table = frame.select("id", "features", "bias").toArrow().combine_chunks().sort_by("id").combine_chunks()
-        features = table.column("features").combine_chunks()
-        if table.num_rows == 0 or len(features.values) != table.num_rows * settings.rank:
-            raise StoreError(
-                f"{name} has {table.num_rows} rows, not all with the model's {settings.rank} factors: save it again"
-            )
-        array = np.zeros((table.num_rows, settings.padded), settings.dtype)
-        array[:, : settings.rank] = features.values.to_numpy().reshape(-1, settings.rank)
-        if settings.bias[side]:
-            array[:, settings.rank] = table.column("bias").to_numpy()
-        return cls(table.column("id").combine_chunks(), array, settings.rank, settings.bias[side])
+        ids, array = side_from(frame.select("id", "features", "bias").toArrow(), name, settings, side)
+        return cls(ids, array, settings.rank, settings.bias[side])
 
     def __len__(self) -> int:
         """Return the number of ids."""

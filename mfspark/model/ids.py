@@ -6,7 +6,6 @@ unknown id; a number that is not whole is an error.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from pyspark.sql import types as T
 from mfspark.blocks.columns import id_type, require_frame
 from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
+from mfspark.model.sorted_ids import is_whole
 
 
 class IdColumns(NamedTuple):
@@ -119,7 +119,7 @@ class IdColumns(NamedTuple):
         values = [value.as_py() if isinstance(value, pa.Scalar) else value for value in ids]
         kept = self.kinds[side]
         textual = isinstance(kept, T.StringType)
-        wrong = [value for value in values if not (isinstance(value, str) if textual else _is_whole(value))]
+        wrong = [value for value in values if not (isinstance(value, str) if textual else is_whole(value))]
         if wrong:
             raise DataError(
                 f"{len(wrong)} ids, such as {wrong[0]!r}, are no {kept.simpleString()} as the model has: convert them"
@@ -131,31 +131,3 @@ class IdColumns(NamedTuple):
             missing = [value for value, place in zip(values, places.to_pylist(), strict=True) if place is None]
             raise DataError(f"{len(missing)} ids are unknown to the model, such as {missing[0]!r}")
         return np.sort(places.to_numpy()).astype(np.int64)
-
-
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool | np.bool_ | str):
-        return False
-    try:
-        return bool(value == int(value)) and -(2**63) <= int(value) < 2**63
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
-def how_many(n: Any, what: str) -> int:
-    """Return a number of results as an int.
-
-    Raises
-    ------
-    ParameterError
-        It is no whole number (a float is none, nor is a text), or less than 1.
-    """
-    try:
-        number = operator.index(n)
-    except TypeError:
-        number = None
-    if number is None or isinstance(n, bool):
-        raise ParameterError(f"{what} must be an int, not {n!r}")
-    if number < 1:
-        raise ParameterError(f"{what} must be at least 1, not {number}")
-    return number

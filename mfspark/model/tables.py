@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, fields, replace
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from mfspark.kernels.csr import Side
-from mfspark.kernels.objective import Settings
+from mfspark.model.described import description, limits_from, settings_from
 from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization
 from mfspark.training.history import Iteration
@@ -57,34 +57,14 @@ def to_tables(spark: SparkSession, fitted: Factorization, kinds: tuple[T.DataTyp
 
 def parameters(fitted: Factorization, kinds: tuple[T.DataType, T.DataType]) -> dict[str, Any]:
     """Return the constants of a fitted model, all JSON-able: the objective, and apart from it how it was solved."""
-    objective = asdict(fitted.objective)
-    return {
-        "objective": objective,
-        "settings": {name: value for name, value in asdict(fitted.settings).items() if name not in objective},
-        "intercept": float(fitted.intercept),
-        "limits": [None if not np.isfinite(limit) else float(limit) for limit in fitted.limits],
-        "id_types": [kind.simpleString() for kind in kinds],
-    }
-
-
-def settings_from(parameters: dict[str, Any]) -> Settings:
-    """Return the settings that ``parameters`` described, also as models before ``Objective`` did."""
-    older = {"loss": parameters.get("loss", "squared"), "folds": "rows" if parameters.get("folds", True) else "svd"}
-    stored = older | parameters["settings"] | parameters.get("objective", {})
-    known = {part.name for part in fields(Settings)}
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in stored.items() if key in known
-    }
-    return replace(Settings(rank=1), **values)
+    return description(fitted) | {"id_types": [kind.simpleString() for kind in kinds]}
 
 
 def from_tables(
     tables: dict[str, DataFrame], parameters: dict[str, Any]
 ) -> tuple[Factorization, tuple[T.DataType, T.DataType]]:
     """Return the fitted model and the id types that ``to_tables`` and ``parameters`` described."""
-    settings = settings_from(parameters)
-    low, high = parameters["limits"]
-    limits = (-np.inf if low is None else low, np.inf if high is None else high)
+    settings, limits = settings_from(parameters), limits_from(parameters)
     frames = [tables[f"{side.stem}_factors"] for side in Side]
     users, items = (FactorTable.read(frames[side], f"{side.stem}_factors", settings, side) for side in Side)
     ids, sides = (users.ids, items.ids), (users.array, items.array)

@@ -1,0 +1,146 @@
+"""LocalModel's time for one recommendation, and the example service's requests a second, beside ``implicit``.
+
+``python tests/bench/serving.py [--items 17770 1000000] [--rank 64] [--seconds 5]`` prints one JSON line for each.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+
+from mfspark import LocalModel
+from mfspark.kernels.objective import Settings
+from mfspark.model.factorization import Factorization
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+USERS = 20_000
+
+
+def random_model(items, rank):
+    rng, settings = np.random.default_rng(0), Settings(rank=rank, implicit=True)
+    sides = [np.zeros((n, settings.padded), np.float32) for n in (USERS, items)]
+    for side in sides:
+        side[:, :rank] = rng.normal(0, 0.1, (len(side), rank))
+    ids = [pa.array(np.arange(n)) for n in (USERS, items)]
+    return LocalModel(Factorization(settings, tuple(ids), tuple(sides)))
+
+
+def percentiles(ask, seconds):
+    """Return p50, p99 in milliseconds, and how many calls a second."""
+    for user in range(20):
+        ask(user)
+    times, user, stop = [], 0, time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        start = time.perf_counter()
+        ask(user)
+        times.append(time.perf_counter() - start)
+        user = (user + 1) % USERS
+    p50, p99 = np.percentile(times, [50, 99]) * 1e3
+    return {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "per_second": round(1 / np.mean(times))}
+
+
+def one_call(model, seconds):
+    """Time LocalModel, and implicit on the same factors."""
+    yield "mfspark recommend(k=10)", percentiles(lambda user: model.recommend(user, 10), seconds)
+    rated = {item: 1.0 for item in range(50)}
+    yield "mfspark recommend_for, 50 ratings", percentiles(lambda _: model.recommend_for(rated, 10), seconds)
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError:
+        return
+    peer = AlternatingLeastSquares(factors=model.fitted.rank)
+    peer.user_factors, peer.item_factors = (model.fitted.features(side) for side in (0, 1))
+    none = csr_matrix((1, len(peer.item_factors)), dtype=np.float32)
+    ask = lambda user: peer.recommend(user, none, N=10, filter_already_liked_items=False)  # noqa: E731
+    yield "implicit recommend(N=10)", percentiles(ask, seconds)
+
+
+def publish(model, folder):
+    """Write a store as a registry does, without Spark."""
+    sys.path.insert(0, str(ROOT / "tests" / "model"))
+    from test_serving import publish as write
+
+    write(Path(folder), model.fitted, 1)
+
+
+def service(model, seconds, clients):
+    """Return how many requests a second the example answers from some clients that ask one after another."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        publish(model, folder)
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        environment = os.environ | {"MFSPARK_STORE": folder, "PYTHONPATH": str(ROOT)}
+        options = ["--app-dir", str(ROOT / "notebooks"), "--port", str(port), "--no-access-log", "--workers", "2"]
+        with subprocess.Popen([sys.executable, "-m", "uvicorn", *options, "serve:app"], env=environment) as process:
+            try:
+                wait(port)
+                return load(port, seconds, clients)
+            finally:
+                process.terminate()
+
+
+def wait(port):
+    for _ in range(600):
+        try:
+            ask(http.client.HTTPConnection("127.0.0.1", port), 0)
+            return
+        except OSError:
+            time.sleep(0.1)
+
+
+def ask(connection, user):
+    connection.request("GET", f"/recommend/{user}?k=10")
+    answer = connection.getresponse()
+    assert answer.status == 200 and len(json.loads(answer.read())["items"]) == 10
+
+
+def load(port, seconds, clients):
+    times, stop = [], time.perf_counter() + seconds
+
+    def client(number):
+        connection, user = http.client.HTTPConnection("127.0.0.1", port), number
+        while time.perf_counter() < stop:
+            start = time.perf_counter()
+            ask(connection, user)
+            times.append(time.perf_counter() - start)
+            user = (user + clients) % USERS
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    p50, p99 = np.percentile(times, [50, 99]) * 1e3
+    return {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "per_second": round(len(times) / seconds)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, nargs="+", default=[17_770, 1_000_000])
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--service", type=int, default=17_770, help="items of the service; 0: no service")
+    given = parser.parse_args()
+    for items in given.items:
+        for name, found in one_call(random_model(items, given.rank), given.seconds):
+            print(json.dumps({"what": name, "items": items, "rank": given.rank} | found), flush=True)  # noqa: T201
+    if given.service:
+        found = service(random_model(given.service, given.rank), given.seconds, given.clients)
+        print(json.dumps({"what": "service", "items": given.service, "rank": given.rank} | found))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
