@@ -8,7 +8,7 @@ from chispa import assert_df_equality
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.sql import functions as F
 
-from mfspark import DataError, FactorizationModel, ParameterError, StoreError, load_model
+from mfspark import DataError, FactorizationModel, LocalModel, ParameterError, StoreError, load_model
 from mfspark.kernels.csr import Side
 from mfspark.store import Registry
 
@@ -137,6 +137,7 @@ class ModelContract:
                 results.append(np.column_stack([np.stack(folded["features"].to_numpy()), folded["bias"].fillna(0)]))
             except ParameterError as error:
                 results.append(str(error))
+        self.check_local(model, ratings, [str(tmp_path / name) for name in ("model", "store")], results[0])
         if isinstance(results[0], str):
             assert results == [results[0]] * 3 and "fold" in results[0]
             return
@@ -147,6 +148,89 @@ class ModelContract:
         for comp in results:
             np.testing.assert_allclose(comp, results[0], rtol=1e-5, atol=1e-6)
             assert np.linalg.norm((comp - ref) @ seen_by) <= self.fold_error * np.linalg.norm(ref @ seen_by)
+
+    def check_local(self, model, ratings, paths, folded):
+        """What LocalModel answers, read from the folder and from the store, is what the model answers on Spark."""
+        pairs = ratings.select("user", "item").toPandas()
+        predicted = model.transform(ratings).toPandas()["prediction"]
+        best = {row.user: row.recommendations for row in model.recommendForUserSubset(ratings, 12).collect()}
+        rated = {}
+        for row in ratings.collect():
+            rated.setdefault(row.user, {})[row.item] = row.rating
+        for local in map(LocalModel.load, paths):
+            assert local.fitted.objective == model.fitted.objective and local.version in (None, 1)
+            np.testing.assert_allclose(local.predict(pairs["user"], pairs["item"]), predicted, rtol=1e-6, atol=1e-6)
+            for user, ref in best.items():
+                scores = [row.rating for row in ref]
+                comp = local.recommend(user, 12)
+                np.testing.assert_allclose([one.score for one in comp], scores, rtol=1e-5, atol=1e-6)
+                if np.diff(scores).max() < -1e-4:
+                    assert [one.id for one in comp] == [row.item for row in ref]
+            if isinstance(folded, str):
+                with pytest.raises(ParameterError) as error:
+                    local.fold_in(rated[0])
+                assert str(error.value) == folded
+                continue
+            # As scores, too: float32 on the workers does not settle directions in which the items hardly differ.
+            seen_by = np.column_stack([model.fitted.features(Side.ITEM), np.ones(12)]).T
+            rows = np.stack([local.fold_in(rated[user])[: len(seen_by)] for user in range(24)])
+            off = np.linalg.norm((rows - folded) @ seen_by)
+            assert off <= self.local_error * np.linalg.norm(folded @ seen_by)
+
+    def test_recommendations_obey_several_rules_at_once(self, model, ratings, spark, caplog):
+        local, users = LocalModel(model.fitted), spark.createDataFrame([(1,), (2,), (999,)], "user int")
+        rated = {1: [], 2: []}
+        for row in ratings.where("user in (1, 2)").collect():
+            rated[row.user].append(row.item)
+        allow, deny = range(102, 120), [104, 105, 7]
+        every = local.recommend(1, 12, deny=[*deny, *rated[1]])
+        least = every[-2].score - 1e-4
+        found = model.recommendForUserSubset(users, 12, seen=[ratings, ratings], deny=deny, minScore=least).collect()
+        assert "1 of 3 ids in column 'user' are unknown to the model" in caplog.text and len(found) == 2
+        pairs = spark.createDataFrame([(u, i) for u in (1, 2, 5) for i in allow], "user int, item int")
+        denied = spark.createDataFrame([(1, 106), (2, 107)], "user int, item int")
+        by_pairs = model.recommendForAllUsers(5, allow=pairs, deny=denied).collect()
+        assert {row.user for row in by_pairs} == {1, 2, 5}
+        one_each = {1: [106], 2: [107], 5: []}
+        near = model.similarItems([100, 101], 3, allow=range(100, 108), deny=[102], minScore=-0.5).collect()
+        for comp, ref in (
+            *((row, local.recommend(row.user, 12, seen=rated[row.user], deny=deny, min_score=least)) for row in found),
+            *((row, local.recommend(row.user, 5, allow=allow, deny=one_each[row.user])) for row in by_pairs),
+            *((row, local.similar(row.item, 3, allow=range(100, 108), deny=[102], min_score=-0.5)) for row in near),
+        ):
+            scores = [tuple(one)[1] for one in comp.recommendations]
+            np.testing.assert_allclose(scores, [one.score for one in ref], rtol=1e-5, atol=1e-6)
+            if len(scores) < 2 or np.diff(scores).max() < -1e-4:
+                assert [one.item for one in comp.recommendations] == [one.id for one in ref]
+
+    def test_explanations_sum_to_the_folded_score_or_are_refused(self, model, ratings, spark):
+        pairs = spark.createDataFrame([(0, 101), (0, 102), (3, 111), (3, 999), (77, 102)], "user int, item int")
+        rated = ratings.where("user in (0, 3)")
+        local = LocalModel(model.fitted)
+        mine = {row.item: row.rating for row in rated.where("user = 3").collect()}
+        refusal = model.fitted.objective.unexplained()
+        if refusal is not None:
+            for ask in (lambda: model.explain(pairs, rated), lambda: local.explain(mine, 111)):
+                with pytest.raises(ParameterError) as error:
+                    ask()
+                assert str(error.value) == refusal
+            return
+        found = {(row.user, row.item): row for row in model.explain(pairs, rated).collect()}
+        assert len(found) == 5
+        assert found[3, 999].score is None and found[3, 999].contributions is None
+        assert found[77, 102].contributions == [] and found[77, 102].score == found[77, 102].base
+        ref = local.explain(mine, 111)
+        comp = found[3, 111]
+        np.testing.assert_allclose([comp.score, comp.base], ref[:2], rtol=1e-5, atol=1e-6)
+        assert [part.item for part in comp.contributions] == [part.id for part in ref.contributions]
+        for user, item in ((0, 101), (0, 102), (3, 111)):
+            row = found[user, item]
+            parts = [part.contribution for part in row.contributions]
+            assert parts == sorted(parts, reverse=True) and len(parts) == rated.where(f"user = {user}").count()
+            np.testing.assert_allclose(row.base + sum(parts), row.score, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(comp.score, local.recommend(local.fold_in(mine), allow=[111])[0].score, atol=1e-4)
+
+    local_error = 1e-5
 
     def test_pickles_after_it_was_looked_at(self, model, ratings):
         assert model.userFactors.columns == ["id", "features"] and model.transform(ratings).columns

@@ -38,9 +38,9 @@ class LocalModel:
 
     Examples
     --------
-    >>> model = LocalModel.load("/data/store")
-    >>> model.recommend("anna", 3, seen=["B00005JNBQ"])
-    >>> model.recommend(model.fold_in({"B00005JNBQ": 5.0}), 3)
+    >>> local = LocalModel(model.fitted)
+    >>> local.recommend(1, 3, seen=["B00005JNBQ"])
+    >>> local.recommend(local.fold_in({"B00005JNBQ": 5.0}), 3)
     """
 
     def __init__(self, fitted: Factorization) -> None:

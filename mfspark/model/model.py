@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,15 @@ from pyspark.sql import functions as F
 from mfspark.blocks.columns import Columns
 from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
+from mfspark.model.explain import explain
+from mfspark.model.factorization import Factorization
 from mfspark.model.fold_in import fold_in
 from mfspark.model.ids import IdColumns
 from mfspark.model.params import block_size, cold_start
 from mfspark.model.predict import add_predictions, pair_data
 from mfspark.model.recommend import Recommender, unit_rows
+from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids, restricted
+from mfspark.model.sorted_ids import how_many
 from mfspark.model.stored import StoredModel
 
 
@@ -49,49 +53,92 @@ class FactorizationModel(StoredModel):
     def _recommender(self) -> Recommender:
         return Recommender(self.fitted, self._id_columns(), block_size(self.getOrDefault("blockSize")))
 
-    def _recommend_all(self, side: Side, n: int, seen: DataFrame | None) -> DataFrame:
+    def _recommend(self, side: Side, n: int, rules: Rules, dataset: DataFrame | None = None) -> DataFrame:
+        """Return recommendations under rules, for all ids of a side or those of a data set."""
+        if rules.binding:
+            how_many(n, "the number of recommendations")
+            whole = rules._replace(seen=self._pairs_seen(None) if rules.seen is None else rules.seen)
+            bound = bind(whole, self._id_columns(), self.ids(side.other), side)
+            model = self.of_numbers(restricted(self.fitted, side.other, bound.candidates))
+            if bound.allowed is not None:
+                found = allowed_best(model, side, n, bound, dataset)
+            else:
+                found = model._best(side, n, bound.out, dataset)
+        else:
+            found = self._best(side, n, rules.seen, dataset)  # type: ignore[arg-type]
+        return at_least(found, "rating", rules.min_score)
+
+    def _best(self, side: Side, n: int, seen: DataFrame | None, dataset: DataFrame | None) -> DataFrame:
+        if dataset is not None:
+            return self._recommender().for_subset(side, dataset, n, self._pairs_seen(seen))
         kept = self._seen_blocks
         if seen is None and kept is not None and side in kept.sides and self.getOrDefault("filterSeen"):
             return self._recommender().for_kept(side, n, kept)
         return self._recommender().for_all(side, n, self._pairs_seen(seen))
 
-    def recommendForAllUsers(self, numItems: int, seen: DataFrame | None = None) -> DataFrame:
-        """Return each user's best items: userCol, recommendations array<struct<itemCol, rating>>.
+    def of_numbers(self, fitted: Factorization) -> Self:
+        """Return a model of other numbers with this one's parameters and types of ids, which filters nothing itself."""
+        model = type(self)(fitted)
+        self._copyValues(model)
+        model._kinds = self._kinds
+        return model.setParams(filterSeen=False)  # type: ignore[return-value]
+
+    def recommendForAllUsers(
+        self, numItems: int, seen: Pairs = None, allow: Ids = None, deny: Ids = None, minScore: float | None = None
+    ) -> DataFrame:
+        """Return each user's best items: userCol, recommendations array<struct<itemCol, rating>>, ties by the id.
 
         Parameters
         ----------
         numItems : int
             How many; fewer where there are fewer candidates.
-        seen : DataFrame, optional
+        seen : DataFrame or sequence of DataFrame, optional
             Pairs (userCol, itemCol) to leave out. With ``filterSeen`` the training data is the default.
+        allow : DataFrame or iterable of ids, optional
+            The only candidates: items for all users, or a frame of pairs (userCol, itemCol). With pairs, users who have
+            none left have no row.
+        deny : DataFrame or iterable of ids, optional
+            What else to leave out: items for all users, or a frame of pairs.
+        minScore : float, optional
+            The smallest rating that is recommended.
 
         Raises
         ------
         ParameterError
             The number is no int or less than 1, or ``filterSeen`` is set and a loaded model was given no ``seen``.
         DataError
-            ``seen`` has no such column, or one of another type.
+            A frame has no such column, or one of another type.
         """
-        return self._recommend_all(Side.USER, numItems, seen)
+        return self._recommend(Side.USER, numItems, Rules(seen, allow, deny, minScore))
 
-    def recommendForAllItems(self, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
+    def recommendForAllItems(
+        self, numUsers: int, seen: Pairs = None, allow: Ids = None, deny: Ids = None, minScore: float | None = None
+    ) -> DataFrame:
         """Return each item's best users: itemCol, recommendations array<struct<userCol, rating>>.
 
         ``recommendForAllUsers`` with the sides swapped; so are its parameters and errors.
         """
-        return self._recommend_all(Side.ITEM, numUsers, seen)
+        return self._recommend(Side.ITEM, numUsers, Rules(seen, allow, deny, minScore))
 
-    def recommendForUserSubset(self, dataset: DataFrame, numItems: int, seen: DataFrame | None = None) -> DataFrame:
+    def recommendForUserSubset(
+        self,
+        dataset: DataFrame,
+        numItems: int,
+        seen: Pairs = None,
+        allow: Ids = None,
+        deny: Ids = None,
+        minScore: float | None = None,
+    ) -> DataFrame:
         """Return the best items of the distinct known users in a data set's userCol.
 
         Parameters
         ----------
         dataset : DataFrame
-            Whose users; ids that the model does not know have no row in the result.
+            Whose users; ids that the model does not know have no row in the result, and a warning says how many.
         numItems : int
             How many; fewer where there are fewer candidates.
-        seen : DataFrame, optional
-            Pairs (userCol, itemCol) to leave out. With ``filterSeen`` the training data is the default.
+        seen, allow, deny, minScore
+            As in ``recommendForAllUsers``.
 
         Raises
         ------
@@ -100,16 +147,31 @@ class FactorizationModel(StoredModel):
         DataError
             An id column is missing, has another type, or holds ids that are not whole numbers.
         """
-        return self._recommender().for_subset(Side.USER, dataset, numItems, self._pairs_seen(seen))
+        return self._recommend(Side.USER, numItems, Rules(seen, allow, deny, minScore), dataset)
 
-    def recommendForItemSubset(self, dataset: DataFrame, numUsers: int, seen: DataFrame | None = None) -> DataFrame:
+    def recommendForItemSubset(
+        self,
+        dataset: DataFrame,
+        numUsers: int,
+        seen: Pairs = None,
+        allow: Ids = None,
+        deny: Ids = None,
+        minScore: float | None = None,
+    ) -> DataFrame:
         """Return the best users of the distinct known items in a data set's itemCol.
 
         ``recommendForUserSubset`` with the sides swapped; so are its parameters and errors.
         """
-        return self._recommender().for_subset(Side.ITEM, dataset, numUsers, self._pairs_seen(seen))
+        return self._recommend(Side.ITEM, numUsers, Rules(seen, allow, deny, minScore), dataset)
 
-    def similarItems(self, items: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
+    def similarItems(
+        self,
+        items: Sequence[Any] | None = None,
+        num: int = 10,
+        allow: Ids = None,
+        deny: Ids = None,
+        minScore: float | None = None,
+    ) -> DataFrame:
         """Return the items most similar by the cosine of their factors: itemCol, recommendations.
 
         Parameters
@@ -118,6 +180,10 @@ class FactorizationModel(StoredModel):
             Whose neighbours; all items by default.
         num : int, default 10
             How many; an item is not its own neighbour.
+        allow, deny : DataFrame or iterable of ids, optional
+            The items that may be neighbours, and those that may not.
+        minScore : float, optional
+            The smallest cosine that is given out.
 
         Raises
         ------
@@ -126,14 +192,26 @@ class FactorizationModel(StoredModel):
         DataError
             Some ids are of another type than the model's, not whole, or unknown to the model.
         """
-        return self._recommender().similar(Side.ITEM, items, num)
+        return self._similar(Side.ITEM, items, num, Rules(None, allow, deny, minScore))
 
-    def similarUsers(self, users: Sequence[Any] | None = None, num: int = 10) -> DataFrame:
+    def similarUsers(
+        self,
+        users: Sequence[Any] | None = None,
+        num: int = 10,
+        allow: Ids = None,
+        deny: Ids = None,
+        minScore: float | None = None,
+    ) -> DataFrame:
         """Return the users most similar by the cosine of their factors: userCol, recommendations.
 
         ``similarItems`` with the sides swapped; so are its parameters and errors.
         """
-        return self._recommender().similar(Side.USER, users, num)
+        return self._similar(Side.USER, users, num, Rules(None, allow, deny, minScore))
+
+    def _similar(self, side: Side, ids: Sequence[Any] | None, n: int, rules: Rules) -> DataFrame:
+        candidates = bind_ids(rules, self._id_columns(), self.ids(side), side) if rules.binding else None
+        found = self._recommender().similar(side, ids, n, candidates)
+        return at_least(found, "similarity", rules.min_score)
 
     def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for users from their ratings of known items: id, features (and bias).
@@ -166,6 +244,37 @@ class FactorizationModel(StoredModel):
         ``foldInUsers`` with the sides swapped; so are its parameters and errors.
         """
         return fold_in(self.fitted, self._id_columns(), Side.ITEM, ratings, self._columns(ratingCol, weightCol))
+
+    def explain(
+        self, pairs: DataFrame, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None
+    ) -> DataFrame:
+        """Return which of the users' ratings contribute how much to the scores of pairs.
+
+        Columns: userCol, itemCol, score, base, contributions array<struct<itemCol, contribution>>, the largest first.
+        The user is solved from the ratings as by ``foldInUsers``; ``base`` (intercept and item bias) and the
+        contributions sum to ``score``, the prediction before it is clipped. Score and contributions are null where the
+        item is unknown; a user without ratings has none, and the score is the base.
+
+        Parameters
+        ----------
+        pairs : DataFrame
+            userCol, itemCol: what is explained. Users may be new.
+        ratings : DataFrame
+            userCol, itemCol and the columns below: the users' own ratings of known items.
+        ratingCol : str, default "rating"
+            Column of ratings; empty: every rating is 1.
+        weightCol : str, optional
+            Column of weights >= 0.
+
+        Raises
+        ------
+        ParameterError
+            Scores are no sums over ratings: in what ``foldInUsers`` refuses, under nonnegative or elasticNetParam, and
+            with SGD's drawn negatives.
+        DataError
+            A column is missing or has another type. Ratings of unknown items fail the job that meets them.
+        """
+        return explain(self.fitted, self._id_columns(), pairs, ratings, self._columns(ratingCol, weightCol))
 
     def _columns(self, rating: str, weight: str | None) -> Columns:
         return Columns(self.getOrDefault("userCol"), self.getOrDefault("itemCol"), rating, weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,11 +20,13 @@ from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, SideProfile
 from mfspark.kernels.csr import Side, balanced_bounds
 from mfspark.kernels.topk import best_columns
-from mfspark.model.factorization import Factorization, SeenBlocks
-from mfspark.model.ids import IdColumns, how_many
-from mfspark.model.predict import respond
+from mfspark.model.factorization import Factorization, SeenBlocks, respond, unit_rows
+from mfspark.model.ids import IdColumns
+from mfspark.model.sorted_ids import how_many
 from mfspark.session import default_parallelism
 from mfspark.transport.carriers import carry
+
+log = logging.getLogger(__name__)
 
 
 class Ranking(NamedTuple):
@@ -133,20 +136,30 @@ class Recommender(NamedTuple):
         """Return the best n of the other side for the distinct known ids of a data set."""
         how_many(n, "the number of recommendations")
         places = pc.index_in(self.ids.distinct(dataset, side), value_set=self.ids.known[side])
+        if places.null_count:
+            log.warning(
+                "%d of %d ids in column %r are unknown to the model and get no recommendations",
+                places.null_count, len(places), self.ids.names[side],
+            )  # fmt: skip
         return self._best(side, n, seen, np.sort(places.drop_null().to_numpy()))
 
-    def similar(self, side: Side, ids: Iterable[Any] | None, n: int) -> DataFrame:
-        """Return the n ids of the same side with the largest cosine, for some or all ids."""
+    def similar(
+        self, side: Side, ids: Iterable[Any] | None, n: int, candidates: NDArray[np.int64] | None = None
+    ) -> DataFrame:
+        """Return the n ids of the same side, or of some places of it, with the largest cosine, for some or all ids."""
         n = how_many(n, "the number of neighbours")
         known = self.ids.known[side]
         chosen = np.arange(len(known)) if ids is None else self.ids.places(side, ids)
         array = unit_rows(self.fitted.features(side))
         name, kind = self.ids.names[side], self.ids.kinds[side]
-        pair = (known.take(pa.array(chosen)), known)
-        ranking = Ranking((array[chosen], array), pair, (name, name), (kind, kind), score_name="similarity")
+        others = np.arange(len(known)) if candidates is None else candidates
+        pair = (known.take(pa.array(chosen)), known.take(pa.array(others)))
+        arrays = (array[chosen], array[others])
+        ranking = Ranking(arrays, pair, (name, name), (kind, kind), score_name="similarity")
         spark = SparkSession.active()
         bounds = _bounds(len(chosen), spark)
-        return best_of(_own_blocks(chosen, bounds, spark), bounds, ranking, n, self.size)
+        own = np.where(np.isin(chosen, others), np.searchsorted(others, chosen), -1)
+        return best_of(_own_blocks(own, bounds, spark), bounds, ranking, n, self.size)
 
     def _best(self, side: Side, n: int, seen: DataFrame | None, rows: NDArray[Any] | None) -> DataFrame:
         n = how_many(n, "the number of recommendations")
@@ -183,20 +196,14 @@ class Recommender(NamedTuple):
         return _seen_columns(block_frames.build(encode(pairs), profile, layout, sides=(side,))[0], side)
 
 
-def unit_rows(features: NDArray[Any]) -> NDArray[Any]:
-    """Return factors (n x rank) with rows of length 1, whose products are cosines; a zero row stays zero."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(norms == 0, 1, norms)
-
-
-def _own_blocks(chosen: NDArray[Any], bounds: NDArray[np.int64], spark: SparkSession) -> DataFrame:
-    """Return blocks of rows that leave out one candidate each: the row itself."""
-    parts = [chosen[start:stop].astype(np.int32) for start, stop in zip(bounds, bounds[1:], strict=False)]
+def _own_blocks(own: NDArray[Any], bounds: NDArray[np.int64], spark: SparkSession) -> DataFrame:
+    """Return blocks of rows that leave out one candidate each, the row itself, where that is one (not -1)."""
+    parts = [own[start:stop].astype(np.int32) for start, stop in zip(bounds, bounds[1:], strict=False)]
     own = pa.table(
         {
             "block": pa.array(range(len(parts)), pa.int32()),
-            "indptr": [np.arange(len(part) + 1).tobytes() for part in parts],
-            "indices": [part.tobytes() for part in parts],
+            "indptr": [np.concatenate([[0], np.cumsum(part >= 0)]).astype(np.int64).tobytes() for part in parts],
+            "indices": [part[part >= 0].tobytes() for part in parts],
         }
     )
     frame = spark.createDataFrame(own, schema="block int, indptr binary, indices binary")

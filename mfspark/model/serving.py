@@ -31,11 +31,6 @@ class Serving:
     ------
     StoreError
         No model has been published.
-
-    Examples
-    --------
-    >>> serving = Serving("/data/store", every=60)
-    >>> serving.model.recommend("anna", 10)
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class SortedIds:
         """
         if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
             raise ParameterError(f"expected a list of {self.what} ids, such as [{ids!r}], got {ids!r}")
-        given = list(ids) if not isinstance(ids, np.ndarray) else ids.tolist()
+        given = ids.tolist() if isinstance(ids, np.ndarray | pa.Array) else list(ids)
         return self._textual(given) if self._numbers is None else self._numbered(given, self._numbers)
 
     def known(self, ids: Iterable[Any]) -> NDArray[np.int64]:

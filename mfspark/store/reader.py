@@ -22,11 +22,6 @@ class Reader:
         The store's folder, or its address (``s3://...``, ``abfss://...``, ``gs://...``).
     storage_options : mapping of str to str, optional
         What ``deltalake`` is told of the file system: credentials, region, endpoint.
-
-    Examples
-    --------
-    >>> reader = Reader("/data/store")
-    >>> reader.read(reader.get(), ["item_factors"])["item_factors"].num_rows
     """
 
     def __init__(self, location: str, storage_options: Mapping[str, str] | None = None) -> None:

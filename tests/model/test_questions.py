@@ -103,8 +103,9 @@ def test_what_is_no_spark_frame_is_named(model, given, kind, ask):
 
 
 def test_seen_must_be_a_spark_frame(model):
-    with pytest.raises(DataError, match="^expected a Spark DataFrame, got a list"):
-        model.recommendForAllUsers(2, seen=[(1, 101)])
+    for seen, kind in (([(1, 101)], "tuple"), ({1: 101}, "dict")):
+        with pytest.raises(DataError, match=f"^expected a Spark DataFrame, got a {kind}"):
+            model.recommendForAllUsers(2, seen=seen)
 
 
 @pytest.mark.parametrize("number", ["2", 2.0, None, True], ids=repr)
