@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
 
-.PHONY: help setup run test test-fast check bench notebooks clean
+.PHONY: help setup run test test-fast check bench dist notebooks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: $(READY) ## Lint, types and the import directions
 bench: $(READY) ## Measure against the peers (installs them once)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e '.[bench]'
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+dist: $(READY) ## The wheel, dist/mfspark.zip for --py-files, dist/environment.tar.gz for --archives
+	@conf/dist.sh
 
 notebooks: $(READY) ## Execute every notebook with the Python of .venv
 	@$(BIN)/python notebooks/run.py $(ARGS)

@@ -80,5 +80,15 @@ def _advice(reason: str, connect: bool) -> str:
         return f"{reason}: install mfspark in the Python of the Connect server's workers (its spark.pyspark.python)"
     return (
         f"{reason}: start the session by mfspark.spark_session(), or set spark.pyspark.python (PYSPARK_PYTHON) to a "
-        f"Python that has mfspark, here {sys.executable}; on a cluster install it on the nodes, or use --py-files"
+        f"Python that has mfspark, here {sys.executable}; on a cluster {_shipping(reason)}"
+    )
+
+
+def _shipping(reason: str) -> str:
+    """Return what brings to the nodes what they lack; `make dist` makes the files."""
+    if reason.endswith("lacks mfspark"):
+        return "install it on the nodes, or submit with --py-files dist/mfspark.zip (from make dist)"
+    return (
+        "install mfspark on the nodes (--py-files brings it alone), or submit with --archives "
+        "dist/environment.tar.gz#environment --conf spark.pyspark.python=./environment/bin/python (from make dist)"
     )

@@ -71,6 +71,8 @@ def test_advice_is_one_line_for_each_kind_of_session():
         line = _advice("the workers' Python lacks numba", connect)
         assert line.startswith("the workers' Python lacks numba: ") and "\n" not in line
     assert "Connect server" in _advice("x", True) and "--py-files" not in _advice("x", True)
+    assert "--py-files dist/mfspark.zip" in _advice("the workers' Python lacks mfspark", False)
+    assert "--archives dist/environment.tar.gz#environment" in _advice("the workers' Python lacks numba", False)
 
 
 def test_the_probe_names_every_lacking_module():
