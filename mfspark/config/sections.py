@@ -177,6 +177,12 @@ class PredictConfig(Section):
     mode: Literal["top_n", "pairs"] = Field("top_n", description="the best n items of every user, or given pairs")
     n: Whole = Field(10, ge=1, description="items a user")
     filter_seen: Flag = Field(True, description="leave out what a user has rated in the training data")
+    seen: Text | None = Field(None, description="further pairs to leave out: a table, Parquet folder or csv file")
+    allow: Text | None = Field(
+        None, description="the only candidates: a table, Parquet folder or csv file of items, or of pairs user and item"
+    )
+    deny: Text | None = Field(None, description="what else to leave out: items, or pairs, as allow")
+    min_score: Number | None = Field(None, description="the smallest score that is recommended")
     pairs: Text | None = Field(None, description="a table, Parquet folder or csv file with the columns user and item")
     clip: Flag = Field(True, description="limit predictions of pairs to the quality bounds, where those are set")
 
@@ -188,8 +194,9 @@ class PredictConfig(Section):
             "predict.pairs: give the path or table of the pairs with predict.mode pairs, and only then",
         )
         refuse(
-            pairs and bool({"n", "filter_seen"} & given),
-            "predict.n, predict.filter_seen: contradict predict.mode pairs; allowed only with predict.mode top_n",
+            pairs and bool({"n", "filter_seen", "seen", "allow", "deny", "min_score"} & given),
+            "predict.n, filter_seen, seen, allow, deny, min_score: contradict predict.mode pairs; "
+            "allowed only with predict.mode top_n",
         )
         refuse(
             not pairs and "clip" in given,

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 import mfspark
 from mfspark.config import Config
+from mfspark.config.sections import PredictConfig
 from mfspark.data import Source
 from mfspark.data.source import located
 from mfspark.errors import DataError, StoreError, missing_column
@@ -62,7 +63,7 @@ def _predict(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> Pr
     version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
     model = served_model(spark, config, version)
     if config.predict.mode == "top_n":
-        name, rows = "recommendations", _top_n(model, config.predict.n, _seen(spark, config, version, keep))
+        name, rows = "recommendations", _top_n(spark, config.predict, model, _seen(spark, config, version, keep))
     else:
         name, rows = "predictions", _for_pairs(spark, config, model)
     address = Location(config.store.location).table(name)
@@ -96,19 +97,40 @@ def _seen(spark: SparkSession, config: Config, version: ModelVersion, keep: Keep
     return ratings.where(f"NOT {HOLDOUT}").select("user", "item")
 
 
-def _top_n(model: Any, n: int, seen: DataFrame | None) -> DataFrame:
-    lists = model.recommendForAllUsers(n, seen=seen)
+def _top_n(spark: SparkSession, asked: PredictConfig, model: Any, seen: DataFrame | None) -> DataFrame:
+    """Return the best items of every user under the rules of the configuration, one row each."""
+    rules = {name: _rule(spark, name, getattr(asked, name), model) for name in ("seen", "allow", "deny")}
+    out = [pairs for pairs in (seen, rules.pop("seen")) if pairs is not None]
+    lists = model.recommendForAllUsers(asked.n, seen=out, minScore=asked.min_score, **rules)
     listed = lists.select("user", F.posexplode("recommendations").alias("position", "found"))
     columns = (F.col("found.item").alias("item"), F.col("found.rating").alias("prediction"))
     return listed.select("user", (F.col("position") + 1).alias("rank"), *columns)
 
 
-def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
-    pairs = _read_pairs(spark, config.predict.pairs or "")
-    typed = {
+def _rule(spark: SparkSession, name: str, path: str | None, model: Any) -> DataFrame | None:
+    """Return the items or pairs at a path in the types of the model's ids; unknown ones have no effect."""
+    if path is None:
+        return None
+    given = _read_pairs(spark, path, f"predict.{name}")
+    kinds = _id_types(model)
+    missing = [side for side in kinds if side not in given.columns]
+    if missing and (missing != ["user"] or name == "seen"):
+        raise missing_column(missing[-1], given.columns, path)
+    return given.select(
+        *(F.col(side).try_cast(kind).alias(side) for side, kind in kinds.items() if side not in missing)
+    )
+
+
+def _id_types(model: Any) -> dict[str, str]:
+    return {
         "user": model.userFactors.schema["id"].dataType.simpleString(),
         "item": model.itemFactors.schema["id"].dataType.simpleString(),
     }
+
+
+def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
+    pairs = _read_pairs(spark, config.predict.pairs or "", "predict.pairs")
+    typed = _id_types(model)
     for side in typed:
         if side not in pairs.columns:
             raise missing_column(side, pairs.columns, str(config.predict.pairs))
@@ -128,7 +150,7 @@ def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
     return model.transform(cast).select("user", "item", known.cast("float").alias("prediction"))
 
 
-def _read_pairs(spark: SparkSession, path: str) -> DataFrame:
+def _read_pairs(spark: SparkSession, path: str, key: str) -> DataFrame:
     try:
         return tables.read(spark, path)
     except StoreError:
@@ -140,4 +162,4 @@ def _read_pairs(spark: SparkSession, path: str) -> DataFrame:
         _ = pairs.schema
         return pairs
     except Exception as error:
-        raise DataError(f"predict.pairs: {path} is no table, Parquet folder or csv file: {one_line(error)}") from error
+        raise DataError(f"{key}: {path} is no table, Parquet folder or csv file: {one_line(error)}") from error

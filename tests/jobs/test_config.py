@@ -99,6 +99,10 @@ BAD = {
         {"predict": {"mode": "pairs", "pairs": "x", "n": 3}},
         r"^predict.n.*contradict predict.mode pairs",
     ),
+    "rules for pairs": (
+        {"predict": {"mode": "pairs", "pairs": "x", "deny": "y"}},
+        r"^predict.n, filter_seen, seen, allow, deny, min_score: contradict predict.mode pairs",
+    ),
     "clip of a ranking": ({"predict": {"clip": True}}, r"^predict.clip: contradicts predict.mode top_n"),
     "relevant without k": ({"evaluate": {"relevant": 3}}, r"^evaluate.relevant: only allowed with evaluate.k"),
 }

@@ -106,6 +106,26 @@ def test_predict_recommends_unseen_items_to_every_user(spark, done):
     assert [row["prediction"] for row in best] == sorted((row["prediction"] for row in best), reverse=True)
 
 
+def test_predict_obeys_the_rules_of_the_configuration(spark, done, tmp_path):
+    config, _ = done
+    plain = read(spark, config, "recommendations").where("run_id = 'run-1'").collect()
+    first = {row["user"]: row["item"] for row in plain if row["rank"] == 1}
+    everywhere = first[1]
+    (tmp_path / "deny.csv").write_text(f"item\n{everywhere}\nnothing\n")
+    (tmp_path / "seen.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in first.items()))
+    least = sorted(row["prediction"] for row in plain)[len(plain) // 2]
+    rules = {"deny": str(tmp_path / "deny.csv"), "seen": str(tmp_path / "seen.csv"), "min_score": least}
+    predict(spark, replace(config, predict=replace(config.predict, **rules)), "by-rules")
+    rows = read(spark, config, "recommendations").where("run_id = 'by-rules'").collect()
+    assert 0 < len(rows) < len(plain) and min(row["prediction"] for row in rows) >= least
+    assert everywhere not in {row["item"] for row in rows}
+    assert not [row for row in rows if first[row["user"]] == row["item"]]
+    (tmp_path / "wrong.csv").write_text("user\n1\n")
+    with pytest.raises(DataError, match="no column 'item'"):
+        wrong = replace(config.predict, allow=str(tmp_path / "wrong.csv"))
+        predict(spark, replace(config, predict=wrong), "bad-rules")
+
+
 def model_ids(spark, config):
     return sorted((row["id"], row["index"]) for row in read(spark, config, "model_user_ids").collect())
 
