@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -174,6 +175,31 @@ def collect_garbage(spark: SparkSession) -> None:
     if not is_connect(spark):
         context: Any = spark.sparkContext
         context._jvm.System.gc()
+
+
+def delete_folders(spark: SparkSession, folder: str, suffix: str = "") -> bool:
+    """Delete a folder, or those whose names have a suffix (with wildcards) beside its; return whether it could.
+
+    A classic session can wherever Spark reads and writes; a client of Connect on its own machine only.
+    """
+    if is_connect(spark):
+        found = glob.glob(glob.escape(folder.removeprefix("file:")) + suffix)
+        for one in found:
+            shutil.rmtree(one, ignore_errors=True)
+        return bool(found)
+    try:
+        return _delete_in_jvm(spark, folder, suffix)
+    except Exception:  # noqa: BLE001 - a platform that lets nobody reach its JVM raises what it likes
+        return False
+
+
+def _delete_in_jvm(spark: SparkSession, folder: str, suffix: str) -> bool:
+    context: Any = spark.sparkContext
+    path = context._jvm.org.apache.hadoop.fs.Path(re.sub(r"([*?{}\[\]\\])", r"\\\1", folder) + suffix)
+    files = path.getFileSystem(context._jsc.hadoopConfiguration())
+    for status in files.globStatus(path) or []:
+        files.delete(status.getPath(), True)
+    return True
 
 
 def default_parallelism(spark: SparkSession) -> int:

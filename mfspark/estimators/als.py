@@ -18,6 +18,7 @@ from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training import als_barrier
 from mfspark.training.als import Factors, HalfSteps
+from mfspark.training.checkpoint import NEVER, Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping, run
 from mfspark.training.placement import LOOPS, OLD_LOOPS, Placement, choose
@@ -119,10 +120,14 @@ class ALS(ExchangeEstimator, HasElasticNetParam):
         ``userFactors`` and ``itemFactors``. The model keeps its factors in the driver: they are persisted too only
         where finalStorageLevel is set, to another level than "NONE".
     workPath : str, optional
-        Folder for intermediate tables (materializer "delta").
+        Folder for intermediate tables (materializer "delta") and checkpoints.
     checkpointInterval : int, default 10
-        Iterations between two checkpoints, -1 for none. It takes effect where fits are resumed after a failure; there
-        is no lineage that grows from iteration to iteration, which MLlib cuts by it.
+        After so many iterations the state of the loop goes to Delta, again and again until the last iteration; -1:
+        never. A fit that was killed goes on from its last whole checkpoint, and ends with the factors of one that was
+        not. Without workPath it has no effect, but in a train job, whose place is the store and whose key the run id.
+        In workPath the table is called by the estimator's class, its parameters and a digest of the ratings, so that
+        the same fit finds it and no other does; it is removed when the fit ends. A loop that is a barrier stage is one
+        stage a checkpoint. It cuts no lineage, as it does in MLlib: none grows.
     verbose : bool, optional
         Whether progress is told on stderr; by default on a terminal only.
 
@@ -279,32 +284,42 @@ class ALS(ExchangeEstimator, HasElasticNetParam):
         return choose(spark, self.getOrDefault("loop"), blocks, plain)
 
     def _train(
-        self, blocks: DataFrame, layout: block_frames.Layout, found: Profile, settings: Settings
+        self,
+        blocks: DataFrame,
+        layout: block_frames.Layout,
+        found: Profile,
+        settings: Settings,
+        checkpoints: Checkpoints,
     ) -> tuple[Factorization, list[Iteration]]:
         value, limits = self.getOrDefault, self._limits(found)
         mode, std = self._start_mode(found), value("initStd")
         drawn = Start(self._seed(), std, "normal" if mode == "power" else mode)
         factors = initial_factors(found, settings, drawn)
         factors.intercept = found.mean if value("center") else 0.0
-        if mode == "power":
+        if mode == "power" and not checkpoints.found:
             largest = max(abs(found.low - factors.intercept), abs(found.high - factors.intercept))
             steps = als_barrier.Job(layout, power_settings(settings, std, largest), Stopping(POWER_STEPS))
-            self._alternate(blocks, steps, factors, ())
+            self._alternate(blocks, steps, factors)
             length = power_length(settings, found.rows, len(found.sides[1]), std)
             factors.sides = [of_length(side, settings.rank, length) for side in factors.sides]
         every = pace(self._optional("verbose"))
         job = als_barrier.Job(layout, settings, self._stopping(), limits, type(self).__name__, every)
-        history = self._alternate(blocks, job, factors, self._hooks())
+        history = self._alternate(blocks, job, factors, self._hooks(), checkpoints)
         return self._result(found, settings, factors.sides, factors.intercept), history
 
     def _alternate(
-        self, blocks: DataFrame, job: als_barrier.Job, factors: Factors, hooks: Sequence[Hook]
+        self,
+        blocks: DataFrame,
+        job: als_barrier.Job,
+        factors: Factors,
+        hooks: Sequence[Hook] = (),
+        checkpoints: Checkpoints = NEVER,
     ) -> list[Iteration]:
         """Run sweeps, replacing ``factors``; ``hooks`` are told of those that run as jobs."""
         if self._placement(blocks.sparkSession, job.layout.blocks).barrier:
-            return als_barrier.fit(blocks, job, factors)
+            return als_barrier.fit(blocks, job, factors, checkpoints)
         half_steps = HalfSteps(blocks, job.layout, job.settings, job.limits, self.getOrDefault("carrier"))
-        return run(half_steps, factors, job.stopping, hooks)
+        return run(half_steps, factors, job.stopping, hooks, checkpoints.resume(factors), checkpoints)
 
     def _start_mode(self, found: Totals) -> str:
         """Return the start that is drawn: see initMode."""

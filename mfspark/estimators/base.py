@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,11 +15,12 @@ from pyspark.sql import DataFrame, SparkSession
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.build import Layout
 from mfspark.blocks.columns import Columns, select
+from mfspark.blocks.digest import digest
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, Totals, profile, survey
 from mfspark.errors import ParameterError
 from mfspark.estimators.keywords import with_keywords_of
-from mfspark.estimators.options import OFF
+from mfspark.estimators.options import OFF, SAME_NUMBERS
 from mfspark.estimators.params import FactorizationParams
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
@@ -28,9 +29,12 @@ from mfspark.model.model import FactorizationModel
 from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.store import tables
+from mfspark.store.checkpoints import StateTable
+from mfspark.store.tables import Location
+from mfspark.training.checkpoint import NEVER, Checkpoints, key_of
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping
-from mfspark.training.placement import JOBS, Placement
+from mfspark.training.placement import JOBS, Placement, task_count
 from mfspark.training.progress import pace, reporter
 from mfspark.transport.carriers import CARRIERS
 from mfspark.transport.persist import MATERIALIZERS, STORAGE_LEVELS, Materialiser, Workspace
@@ -51,6 +55,9 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     _sides: tuple[Side, ...] = tuple(Side)
     _model: type[FactorizationModel] = FactorizationModel
     _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
+    _cut_matters = False  # whether the numbers depend on how the sides are cut into blocks
+    _checkpoints_at: str | None = None
+    """Where a job keeps its run's checkpoints, and removes them itself; without it they are in workPath."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +75,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         raise NotImplementedError
 
     def _train(
-        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
         raise NotImplementedError
 
@@ -144,17 +151,21 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             if barrier:  # every task holds one block of each side
                 wanted = (wanted[0] or slots, wanted[1] or slots)
             layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
+            cut = {"blocks": self._cut(layout, slots)} if self._cut_matters else {}
+            checkpoints = self._checkpoints(encoded, found, cut)
             keeps = self.getOrDefault("filterSeen")
+            once = barrier and not keeps and not checkpoints.active  # the loop is one stage, which reads them once
             frame, release = block_frames.build(
-                encoded, found, layout, self.getOrDefault("carrier"), self._sides, pieces_only=barrier and not keeps
+                encoded, found, layout, self.getOrDefault("carrier"), self._sides, pieces_only=once
             )
             seen = workspace.hand_over(frame, release) if keeps else None
             if seen is not None:
                 blocks = seen[0]
             else:
                 workspace.later(release)
-                blocks = frame if barrier else workspace.replace(encoded, frame)
-            fitted, history = self._train(blocks, layout, found, settings)
+                blocks = frame if once else workspace.replace(encoded, frame)
+            fitted, history = self._train(blocks, layout, found, settings, checkpoints)
+            self._finish(checkpoints)
         model = self._model._of(self, fitted, history, dataset)
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
@@ -170,6 +181,34 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     def _placement(self, spark: SparkSession, blocks: int) -> Placement:  # noqa: ARG002
         """Return where the loop runs; in a barrier stage its tasks read every block once."""
         return JOBS
+
+    def _checkpoints(self, encoded: DataFrame, found: Totals, cut: Mapping[str, str]) -> Checkpoints:
+        """Return where the loop's state is stored (see checkpointInterval); ``cut`` is what else tells fits apart."""
+        spark, path = encoded.sparkSession, self._optional("workPath")
+        interval = self.getOrDefault("checkpointInterval")
+        due = interval < self.getOrDefault("maxIter")  # else none would ever be
+        given = None if self._checkpoints_at is None else StateTable(spark, self._checkpoints_at)
+        if interval < 1 or not ((due and (path or given)) or (given and given.exists())):
+            return NEVER
+        ratings = f"{found.rows} ratings, {found.held_out} of them held out ({digest(encoded)})"
+        marks = {**self._fingerprint(), "ratings": ratings, **cut}
+        storage = given or StateTable(spark, Location(path).table(f"mfspark_checkpoint_{key_of(marks)}"))
+        return Checkpoints(storage, interval, marks, type(self).__name__)
+
+    def _finish(self, checkpoints: Checkpoints) -> None:
+        """Remove what a fit that has ended stored; a job does so itself, once the model is published."""
+        if self._checkpoints_at is None:
+            checkpoints.remove()
+
+    def _cut(self, layout: Layout, slots: int) -> str:
+        """Return how the ratings are cut, where the numbers depend on it."""
+        users, items = (len(bounds) - 1 for bounds in layout.bounds)
+        return f"{users} x {items} in {task_count(layout.blocks, slots)} tasks"
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """Return the estimator and those of its parameters that a fit's numbers depend on."""
+        values = {p.name: self.getOrDefault(p) for p in self.params if self.isDefined(p) and p.name not in SAME_NUMBERS}
+        return {"estimator": type(self).__name__} | values
 
     def _implicit(self) -> bool:
         return self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")

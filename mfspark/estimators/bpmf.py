@@ -18,6 +18,7 @@ from mfspark.model.bpmf import BPMFModel, BPMFParams
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.bpmf import Chain, Sampling, start
+from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
 from mfspark.training.starts import Start, initial_factors
@@ -135,7 +136,7 @@ class BPMF(BlockEstimator, BPMFParams):
         )
 
     def _train(
-        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
         factors = initial_factors(found, settings, Start(self._seed(), value("initStd"), "normal"))
@@ -144,7 +145,8 @@ class BPMF(BlockEstimator, BPMFParams):
         limits, carrier = self._limits(found), value("carrier")
         sampling = Sampling(blocks, layout, settings, chain, value("maxIter"), limits, carrier)
         state = start(factors, chain)
-        history = run(sampling, state, self._stopping("look for extreme ratings or weights"), self._hooks())
+        stopping, earlier = self._stopping("look for extreme ratings or weights"), checkpoints.resume(state)
+        history = run(sampling, state, stopping, self._hooks(), earlier, checkpoints)
         joined = replace(settings, rank=settings.rank * chain.samples)
         sides = [state.samples.joined(side) for side in Side]
         return self._result(found, joined, sides, factors.intercept), history

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,17 +11,16 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from mfspark.blocks.exchange import hash_layout, ids_from, side_blocks
+from mfspark.blocks.exchange import HashLayout, hash_layout, ids_from, side_blocks
 from mfspark.blocks.profile import Profile, Totals, distinct
 from mfspark.blocks.routes import Sides, route
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator, Encoded
 from mfspark.kernels.csr import Side
-from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.training import als_exchange
-from mfspark.training.als_exchange import Exchange, State
+from mfspark.training.als_exchange import Exchange, State, Stored
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Stopping, run
 from mfspark.training.progress import LOGGER
@@ -58,28 +58,41 @@ class ExchangeEstimator(BlockEstimator):
 
     def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Factorization, list[Iteration]]:
         """Train, the sides staying on the workers."""
-        found, settings = ratings.found, self._settings(ratings.found)
-        exchange = self._exchange(ratings, settings, workspace)
+        found, layout = ratings.found, self._hash_layout(ratings)
+        cut = {"carrier": "exchange", "blocks": "{} x {} by hash".format(*layout.blocks)}
+        checkpoints = self._checkpoints(ratings.frame, found, cut)
+        exchange = self._exchange(ratings, layout, workspace)
+
+        def keep(lines: Sequence[Iteration], state: State) -> None:
+            checkpoints(lines, Stored(exchange, state))
+
         for attempt in range(ATTEMPTS):
-            state = self._begin(exchange, found)
+            state = self._begin(exchange, found, checkpoints.found)
             try:
-                history = run(exchange, state, self._stopping(), self._hooks())
-                return _collected(exchange, state), history
+                earlier = checkpoints.resume(Stored(exchange, state))
+                history = run(exchange, state, self._stopping(), self._hooks(), earlier, keep)
+                fitted = _collected(exchange, state)
+                self._finish(checkpoints)
+                return fitted, history
             except Exception as error:
                 if attempt + 1 == ATTEMPTS or not lost(error):
                     raise
                 LOGGER.warning("executors are gone with the factors they held: the fit starts again")
+                checkpoints.look()
             finally:
                 for side in Side:
                     state.let_go(side)
         raise AssertionError("unreachable")
 
-    def _exchange(self, ratings: Encoded, settings: Settings, workspace: Workspace) -> Exchange:
+    def _hash_layout(self, ratings: Encoded) -> HashLayout:
+        """Return how ids are spread."""
+        wanted = (self._optional("numUserBlocks"), self._optional("numItemBlocks"))
+        return hash_layout(ratings.found, default_parallelism(ratings.frame.sparkSession), wanted, ratings.weighted)
+
+    def _exchange(self, ratings: Encoded, layout: HashLayout, workspace: Workspace) -> Exchange:
         """Return the fit's blocks, routed and kept."""
         value, found = self.getOrDefault, ratings.found
-        wanted = (self._optional("numUserBlocks"), self._optional("numItemBlocks"))
-        slots = default_parallelism(ratings.frame.sparkSession)
-        layout = hash_layout(found, slots, wanted, ratings.weighted)
+        settings = self._settings(found)
         raw = [workspace.keep(side_blocks(ratings.frame, layout, side)) for side in Side]
         counts = layout.blocks
         sides = [
@@ -96,11 +109,12 @@ class ExchangeEstimator(BlockEstimator):
         keep = workspace.materialiser.cut
         return Exchange(Sides(*sides), layout, (sizes[0], sizes[1]), settings, intercept, self._limits(found), keep)
 
-    def _begin(self, exchange: Exchange, found: Totals) -> State:
-        """Return the start, on the workers."""
+    def _begin(self, exchange: Exchange, found: Totals, replaced: bool) -> State:
+        """Return the start, on the workers; where it will be replaced, without power steps."""
         mode, std = self._start_mode(found), self.getOrDefault("initStd")
         start = Start(self._seed(), std, "normal" if mode == "power" else mode)
-        return self._power_steps(exchange, found, start) if mode == "power" else als_exchange.begin(exchange, start)
+        powered = mode == "power" and not replaced
+        return self._power_steps(exchange, found, start) if powered else als_exchange.begin(exchange, start)
 
     def _power_steps(self, exchange: Exchange, found: Totals, start: Start) -> State:
         """Return the start that two steps of the power iteration have turned towards the data."""

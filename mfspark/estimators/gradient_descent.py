@@ -16,6 +16,7 @@ from mfspark.kernels.objective import Settings
 from mfspark.kernels.optimisers import OPTIMISERS, RATE_SCHEDULES, Hyper
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
+from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.gradient_descent import Descent, Pass, Steps, row_weights, start
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
@@ -226,7 +227,7 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         )
 
     def _train(
-        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
         value, loss, limits = self.getOrDefault, self._chosen_loss(), self._limits(found)
         self._check_ratings(found)
@@ -236,5 +237,6 @@ class GradientDescent(LossEstimator, HasSolver, HasStepSize):
         weights = row_weights(blocks, layout, found)
         gradients = Pass(blocks, layout, settings, self._descent(), weights, limits, value("carrier"))
         steps, position = Steps(gradients, value("maxIter")), start(gradients, factors)
-        history = run(steps, position, self._stopping("lower stepSize"), self._hooks())
+        stopping, earlier = self._stopping("lower stepSize"), checkpoints.resume(position)
+        history = run(steps, position, stopping, self._hooks(), earlier, checkpoints)
         return self._result(found, settings, factors.sides, factors.intercept), history

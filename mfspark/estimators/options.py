@@ -57,6 +57,13 @@ OFF: dict[str, Any] = {
 }
 """What the shared options stand at in an estimator in which they cannot be chosen."""
 
+SAME_NUMBERS = frozenset({
+    "userCol", "itemCol", "ratingCol", "weightCol", "validationIndicatorCol", "predictionCol", "deviationCol",
+    "coldStartStrategy", "filterSeen", "blockSize", "numUserBlocks", "numItemBlocks", "loop", "carrier", "materializer",
+    "intermediateStorageLevel", "finalStorageLevel", "workPath", "checkpointInterval", "verbose",
+})  # fmt: skip
+"""The parameters on which a fit's numbers do not depend, the ratings being the same: a resumed fit may have others."""
+
 
 def supports(kind: type, name: str) -> bool:
     """Return whether an option can be chosen in an estimator class (or one derived from it)."""

@@ -64,7 +64,7 @@ class FactorizationParams(
     intermediateStorageLevel = _param(
         "intermediateStorageLevel", "storage level of the blocks (materializer 'persist')", TypeConverters.toString
     )
-    workPath = _param("workPath", "folder for intermediate tables (materializer 'delta')", TypeConverters.toString)
+    workPath = _param("workPath", "folder for intermediate tables and checkpoints", TypeConverters.toString)
     verbose = _param("verbose", "progress on stderr: default only on a terminal", TypeConverters.toBoolean)
 
     _init_modes: tuple[str, ...] = ("normal",)

@@ -20,6 +20,7 @@ from mfspark.kernels.schedules import STEP_SCHEDULES
 from mfspark.kernels.sgd.cells import Recipe
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
+from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.placement import share
 from mfspark.training.progress import pace
@@ -117,6 +118,8 @@ class SGD(LossEstimator, HasStepSize):
     decay = _param("decay", "how fast the step falls (stepSchedule 'inverse', 'exponential')", TypeConverters.toFloat)
     implicitPrefs = _param("implicitPrefs", "whether ratings are implicit feedback", TypeConverters.toBoolean)
     numNegatives = _param("numNegatives", "unrated items drawn per rating and epoch (implicit)", TypeConverters.toInt)
+
+    _cut_matters = True
 
     @keywords
     def __init__(
@@ -223,13 +226,14 @@ class SGD(LossEstimator, HasStepSize):
         )
 
     def _train(
-        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
         self._check_ratings(found)
         recipe, users = self._recipe(found, settings), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
         tasks, every = share(blocks.sparkSession, len(users) - 1).tasks, pace(self._optional("verbose"))
-        sides, history = fit(blocks, Job(recipe, replace(layout, bounds=(users, items)), tasks, every=every))
+        job = Job(recipe, replace(layout, bounds=(users, items)), tasks, every=every)
+        sides, history = fit(blocks, job, checkpoints)
         return self._result(found, settings, sides, recipe.mean), history
 
     def _check_ratings(self, found: Profile) -> None:

@@ -15,6 +15,7 @@ from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
+from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import run
 from mfspark.training.svdpp import Descent, Epochs, start
@@ -87,6 +88,8 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
     _sides = (Side.USER,)
     _fixed = {"userBias": True, "itemBias": True, "center": True}
 
+    _cut_matters = True
+
     @keywords
     def __init__(
         self,
@@ -139,7 +142,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         )
 
     def _train(
-        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
         sizes = (len(found.sides[0]), len(found.sides[1]))
@@ -147,6 +150,7 @@ class SVDPlusPlus(BlockEstimator, HasStepSize):
         lambdas = (*settings.reg_param, value("regParamImplicit"), value("regParamBias"))
         descent = Descent(value("stepSize"), value("stepDecay"), lambdas, self._seed())
         epochs = Epochs(blocks, layout, descent, value("maxIter"), self._limits(found), value("carrier"))
-        history = run(epochs, state, self._stopping("lower stepSize"), self._hooks())
+        stopping, earlier = self._stopping("lower stepSize"), checkpoints.resume(state)
+        history = run(epochs, state, stopping, self._hooks(), earlier, checkpoints)
         point = epochs.finish(state)
         return self._result(found, settings, (point.users, point.items), point.mean), history

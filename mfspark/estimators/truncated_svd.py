@@ -18,6 +18,7 @@ from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
 from mfspark.training.als import Factors
+from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.gradient_descent import Descent, Pass
 from mfspark.training.history import Iteration
 from mfspark.training.truncated_svd import IMPUTATIONS, Matrix, background, factorize
@@ -134,14 +135,15 @@ class TruncatedSVD(BlockEstimator):
         return Settings(rank=rank, reg_param=(0.0, 0.0), folds="svd", dtype=self.getOrDefault("precision"))
 
     def _train(
-        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings
+        self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
         value = self.getOrDefault
         shape = (len(found.sides[0]), len(found.sides[1]))
         behind = background(blocks, layout, found, value("imputation"))
         matrix = Matrix(blocks, layout, shape, behind, value("carrier"))
         width = settings.rank + value("oversampling")
-        result, history = factorize(matrix, settings.rank, width, self._seed(), self._stopping(), self._hooks())
+        stopping, hooks = self._stopping(), self._hooks()
+        result, history = factorize(matrix, settings.rank, width, self._seed(), stopping, hooks, checkpoints)
         sides = [vectors * np.sqrt(result.s) for vectors in (result.U, result.V)]
         fitted = self._result(found, settings, sides)
         if found.held_out:

@@ -65,3 +65,37 @@ def normal_rows(hashes: NDArray[np.uint64], seed: int, side: int, columns: int) 
     out = np.empty((hashes.size, columns), np.float32)
     _normals(hashes, np.uint64(seed % 2**64), np.uint64(side), out)
     return out
+
+
+@jit
+def _ratings(users, items, ratings, weights, held):  # type: ignore[no-untyped-def]
+    total = np.uint64(0)
+    for i in range(users.size):
+        key = mix(mix(users[i], items[i]), np.uint64(ratings[i]))
+        if weights.size:
+            key = mix(key, np.uint64(weights[i]))
+        total += mix(key, np.uint64(held[i] != 0) if held.size else np.uint64(0))
+    return total
+
+
+def hash_ratings(
+    users: NDArray[np.uint64],
+    items: NDArray[np.uint64],
+    ratings: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    held: NDArray[np.uint8],
+) -> int:
+    """Return the sum modulo 2^64 of the hashes of ratings, whatever their order: equal for equal ratings.
+
+    Parameters
+    ----------
+    users, items : uint64 arrays (n,)
+        Hashes of the ids.
+    ratings : float32 array (n,)
+        The ratings.
+    weights : float32 array (n,) or (0,)
+        Their weights, if they have any.
+    held : uint8 array (n,) or (0,)
+        Which of them are held out.
+    """
+    return int(_ratings(users, items, ratings.view(np.uint32), weights.view(np.uint32), held))

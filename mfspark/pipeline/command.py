@@ -92,7 +92,9 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one key; may be repeated"
     )
-    parser.add_argument("--run-id", help="repeating a run id replaces what it wrote (default: a new one)")
+    parser.add_argument(
+        "--run-id", help="repeating a run id replaces what it wrote; a killed training goes on (default: a new one)"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     told = parser.add_mutually_exclusive_group()
     levels: dict[str, Any] = {"dest": "level", "action": "store_const", "default": logging.INFO}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from mfspark.pipeline.ratings import (
     training_record,
     with_holdout,
 )
-from mfspark.store import Location, Registry, tables
+from mfspark.store import Location, Registry, checkpoints, tables
 from mfspark.store.schemas import MODEL_TABLES
 
 
@@ -52,7 +53,8 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     """Fit the estimator on the ratings without the hold-out and publish the model as one version.
 
     The model's parameters keep a record of the ratings table's version and of the split, so that evaluate sees the
-    same rows. A run id published before is replaced under the same version number.
+    same rows. A run id published before is replaced under the same version number. Every checkpointInterval iterations
+    the loop's state goes to the store, where the same run id finds it and goes on; once published it is removed.
 
     Parameters
     ----------
@@ -79,17 +81,25 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         read = _quarantined(spark, config, run_id, keep) if direct else recorded_ratings(spark, config, record, keep)
         marked = with_holdout(spark, read, record["split"])
         marks.append(time.perf_counter())
-        model = estimator_of(config, weighted="weight" in marked.columns).fit(marked)
+        estimator = estimator_of(config, weighted="weight" in marked.columns)
+        estimator._checkpoints_at = checkpoints_of(config, run_id)
+        model = estimator.fit(marked)
         marks.append(time.perf_counter())
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
     published = registry.publish(run_id, model, history[-1] if history else {}, record)
+    checkpoints.remove(spark, checkpoints_of(config, run_id))
     stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
     names = tuple(registry.location.table(name) for name in stored)
     sweeps = sum(row["seconds"] for row in history)
     check, fit, publish = marks[1] - marks[0], marks[2] - marks[1], time.perf_counter() - marks[2]
     seconds = {"check": check, "blocks": fit - sweeps, "iterations": sweeps, "publish": publish}
     return TrainReport(run_id, published.version, history, names, seconds)
+
+
+def checkpoints_of(config: Config, run_id: str) -> str:
+    """Return the address of a run's checkpoints in the store."""
+    return Location(config.store.location).table(f"checkpoint_{hashlib.sha256(run_id.encode()).hexdigest()[:16]}")
 
 
 def estimator_of(config: Config, weighted: bool = False) -> Any:

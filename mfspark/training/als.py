@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,14 @@ class Factors:
     sides: list[NDArray[Any]]
     intercept: float = 0.0
     ids: tuple[pa.Array, ...] = ()
+
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint stores."""
+        return {"users": self.sides[0], "items": self.sides[1], "intercept": float(self.intercept)}
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Become what a checkpoint stored."""
+        self.sides, self.intercept = [parts["users"], parts["items"]], parts["intercept"]
 
 
 @dataclass(frozen=True)

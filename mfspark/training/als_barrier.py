@@ -26,6 +26,7 @@ from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
 from mfspark.training import task_rows
 from mfspark.training.als import Factors, UnsolvableError, measures, seen_from
+from mfspark.training.checkpoint import NEVER, Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
@@ -51,6 +52,10 @@ class Job:
         Of the first task's progress, see ``progress.reporter``.
     secret : bytes
         By which the tasks know each other.
+    until : int, optional
+        After which iteration the stage ends: where the next checkpoint is due.
+    earlier : tuple of Iteration
+        The lines of the iterations before.
     """
 
     layout: Layout
@@ -60,6 +65,8 @@ class Job:
     stage: str = "ALS"
     every: float | None = None
     secret: bytes = field(default_factory=lambda: os.urandom(16), repr=False)
+    until: int | None = None
+    earlier: tuple[Iteration, ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -67,16 +74,28 @@ class Job:
         return self.layout.blocks
 
 
-def fit(blocks: DataFrame, job: Job, factors: Factors) -> list[Iteration]:
+def fit(blocks: DataFrame, job: Job, factors: Factors, checkpoints: Checkpoints = NEVER) -> list[Iteration]:
     """Run ALS from the given start, replacing ``factors``; there must be a slot for every task.
 
-    ``blocks`` is the frame of blocks, or that of their pieces, which are then put together in the tasks.
+    ``blocks`` is the frame of blocks, or that of their pieces, which are then put together in the tasks. With
+    checkpoints a stage ends where one is due, and the next one starts from what the driver has then stored.
 
     Raises
     ------
     TrainingError
         Some row's equations have no finite solution, or the loss is not finite.
     """
+    history = checkpoints.resume(factors)
+    while True:
+        until = checkpoints.pause(len(history), job.stopping.max_iter)
+        stage = replace(job, until=until, earlier=tuple(history), secret=os.urandom(16))
+        history = _stage(blocks, stage, factors)
+        if job.stopping.ends(history):
+            return history
+        checkpoints(history, factors)
+
+
+def _stage(blocks: DataFrame, job: Job, factors: Factors) -> list[Iteration]:
     start = [factors.sides[0], factors.sides[1] if job.settings.warm else np.zeros_like(factors.sides[1])]
     data = (Factors(start, factors.intercept), job)
     frame, release = carry(blocks, data, _task, task_rows.SCHEMA, packed=True, barrier=job.tasks > 1)
@@ -101,8 +120,9 @@ def _task(batches: Iterator[pa.RecordBatch], data: tuple[Factors, Job]) -> Itera
     own = [_own_block(rows, side, peers.number, job.layout) for side in Side]
     factors = Factors([side.copy() for side in start.sides], start.intercept)
     hooks = [reporter(job.stopping.max_iter, job.every, job.stage)] if peers.number == 0 else []
+    stopping = job.stopping if job.until is None else replace(job.stopping, max_iter=job.until)
     try:
-        history = run(HalfSteps(own, job, peers), factors, job.stopping, hooks)
+        history = run(HalfSteps(own, job, peers), factors, stopping, hooks, job.earlier)
     except MFSparkError as error:
         peers.close()
         if peers.number == 0:

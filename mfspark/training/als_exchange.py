@@ -12,7 +12,7 @@ in which the block has a rating of the row: at most min(number of blocks, rating
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -122,6 +122,26 @@ class State:
         let_go = self.side(side).let_go
         if let_go is not None:
             let_go()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A fit's state as checkpoints take it: the factors that the next sweep needs, as frames."""
+
+    exchange: Exchange
+    state: State
+
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint stores."""
+        needed = Side if self.exchange.settings.warm else (Side.USER,)
+        return {f"{side.stem}_factors": factor_rows(self.state.side(side)) for side in needed}
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Put what a checkpoint stored in the place of the state's sides."""
+        for side in Side:
+            rows = parts.get(f"{side.stem}_factors")
+            if rows is not None:
+                self.state.replace(side, renew(self.exchange, side, rows, lambda X: X))
 
 
 def begin(exchange: Exchange, start: Start) -> State:

@@ -7,6 +7,7 @@ from counters: the same seed gives the same chain on any number of blocks, up to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,6 +71,21 @@ class State:
     factors: Factors
     generator: np.random.Generator
     samples: Samples = field(default_factory=Samples)
+
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint stores: samples side by side, and where the generator of the priors is."""
+        kept = [np.concatenate(side, axis=1) for side in self.samples.sides if side]
+        samples = dict(zip(("user_samples", "item_samples"), kept, strict=False))
+        drawn = {"generator": self.generator.bit_generator.state, "samples": len(self.samples.sides[0])}
+        return {**self.factors.parts(), **samples, **drawn, "held": self.samples.held}
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Become what a checkpoint stored."""
+        self.factors.restore(parts)
+        self.generator.bit_generator.state = parts["generator"]
+        count, names = parts["samples"], ("user_samples", "item_samples")
+        users, items = (np.split(parts[name], count, axis=1) if count else [] for name in names)
+        self.samples = Samples((users, items), parts["held"])
 
 
 def start(factors: Factors, chain: Chain) -> State:

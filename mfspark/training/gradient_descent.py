@@ -7,7 +7,8 @@ side back once and the other once per block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,31 @@ class Position:
     here: Gradient
     optimiser: Optimiser
     schedule: ScheduleState
+
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint stores."""
+        here, slopes = self.here, dict(zip(("user_slopes", "item_slopes"), self.here.sides, strict=True))
+        remembered = {
+            f"remembered {place} {name}": value
+            for place, memory in enumerate(self.optimiser.states)
+            for name, value in memory.items()
+        }
+        numbers = [float(here.fit), float(here.regularisation), float(here.intercept), here.validation_rmse]
+        step, losses = float(self.schedule.step), [float(loss) for loss in self.schedule.losses]
+        course = {"gradient": numbers, "step": step, "losses": losses}
+        return {**self.factors.parts(), **slopes, **remembered, **course, "memories": len(self.optimiser.states)}
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Become what a checkpoint stored."""
+        self.factors.restore(parts)
+        fit, regularisation, intercept, error = parts["gradient"]
+        slopes = [parts["user_slopes"], parts["item_slopes"]]
+        self.here = Gradient(fit, regularisation, slopes, intercept, error)
+        self.optimiser.states = [{} for _ in range(parts["memories"])]
+        for key in (key for key in parts if key.startswith("remembered ")):
+            _, place, name = key.split(" ", 2)
+            self.optimiser.states[int(place)][name] = parts[key]
+        self.schedule = replace(self.schedule, step=parts["step"], losses=tuple(parts["losses"]))
 
 
 def start(gradients: Pass, factors: Factors) -> Position:

@@ -2,8 +2,8 @@
 
 A *sweep* takes the state one iteration further, in place, and says what it measured at the end. A *state* holds all
 that changes from iteration to iteration, and nothing else: who copies it after iteration t and gives the copy and the
-first t lines to ``run`` gets the rest of the fit. A *hook* is called after every iteration with its line and the state:
-progress here, and whatever else looks on (checkpoints, tracking) without the methods' knowing.
+first t lines to ``run`` gets the rest of the fit (``training.checkpoint`` does). A *hook* is called after every
+iteration with its line and the state: progress here, and whatever else looks on without the methods' knowing.
 
 Free of pyspark: a loop may run in the driver, or inside the tasks of a barrier stage, the same in each of them.
 """
@@ -23,6 +23,8 @@ from mfspark.training.history import Iteration
 State = TypeVar("State")
 Hook = Callable[[Iteration, Any], None]
 """``hook(line, state)`` is called after each iteration, in the order of the hooks; it may copy the state."""
+Keep = Callable[[Sequence[Iteration], Any], None]
+"""``keep(lines, state)`` is called after each iteration but the last, with the lines of all of them so far."""
 
 
 class Measures(NamedTuple):
@@ -76,6 +78,12 @@ class Stopping:
         """Return whether the loss fell too little from one iteration to the next for going on."""
         return self.tol > 0 and before - after < self.tol * abs(before if self.whole is None else self.whole)
 
+    def ends(self, lines: Sequence[Iteration], moved: bool = True) -> bool:
+        """Return whether a fit ends after these lines; ``moved`` is False where the last sweep undid its step."""
+        if len(lines) >= self.max_iter:
+            return True
+        return moved and len(lines) > 1 and self.settled(lines[-2].loss, lines[-1].loss)
+
     def check(self, line: Iteration) -> None:
         """Raise TrainingError for a loss that is not finite."""
         if not np.isfinite(line.loss):
@@ -88,6 +96,7 @@ def run(
     stopping: Stopping,
     hooks: Sequence[Hook] = (),
     history: Sequence[Iteration] = (),
+    keep: Keep | None = None,
 ) -> list[Iteration]:
     """Run sweeps until it is time to stop.
 
@@ -103,6 +112,8 @@ def run(
         ``hook(line, state)``, called after every iteration whose loss is finite.
     history : sequence of Iteration
         The lines of earlier iterations, where the state is not the very first.
+    keep : callable, optional
+        ``keep(lines, state)``, called after every iteration with which the fit does not end.
 
     Returns
     -------
@@ -125,6 +136,8 @@ def run(
         lines.append(line)
         for hook in hooks:
             hook(line, state)
-        if measures.moved and len(lines) > 1 and stopping.settled(lines[-2].loss, line.loss):
+        if stopping.ends(lines, measures.moved):
             break
+        if keep is not None:
+            keep(lines, state)
     return lines

@@ -8,16 +8,19 @@ over cell (0, 0) while task 1 passes over (1, 1); they swap item blocks; in stra
 
 With more blocks than tasks (``tasks`` divides d) a task passes over several cells a stratum, one after the other.
 
-The driver starts one job and gets the factors at its end. Everything that is drawn is a function of the seed, the epoch
-and the cell, and the order in which a row meets its ratings does not depend on the speed of any task: the same seed, d
-and number of tasks give the same factors bit for bit, also when Spark runs the stage again after a failure.
+The driver starts one job and gets the factors at its end; with checkpoints one job for the epochs between two of them,
+which gives back the whole state (``sgd_state``), to be stored and handed to the next. Everything that is drawn is a
+function of the seed, the epoch and the cell, and the order in which a row meets its ratings does not depend on the
+speed of any task: the same seed, d and number of tasks give the same factors bit for bit, also when Spark runs the
+stage again after a failure.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,16 +31,21 @@ from pyspark.sql import functions as F
 from mfspark.blocks.build import place, read_block
 from mfspark.errors import TrainingError
 from mfspark.kernels.csr import Side
-from mfspark.kernels.sgd.cells import Rows, UserBlock
+from mfspark.kernels.sgd.cells import UserBlock
+from mfspark.session import is_connect
 from mfspark.training import task_rows
+from mfspark.training.checkpoint import NEVER, Checkpoints
 from mfspark.training.history import Iteration
+from mfspark.training.loop import Stopping
+from mfspark.training.sgd_state import State, columns, table
 from mfspark.training.sgd_worker import Job, Worker
 from mfspark.transport.barrier import Alone, Peers
+from mfspark.transport.carriers import Carried, carry
 
 Batches = Iterator[pa.RecordBatch]
 
 
-def run(batches: Batches, job: Job) -> Batches:
+def run(batches: Batches, job: Job, start: State | None = None) -> Batches:
     """Run one task of a fit: the rows of its blocks in; factors, and from the first task the history, out."""
     bounds = job.bounds
     own = replace(job.layout, bounds=(bounds[Side.USER],) * 2)
@@ -49,7 +57,7 @@ def run(batches: Batches, job: Job) -> Batches:
                 block = read_block(batch, row, Side.USER, own)
                 users.append(UserBlock(number, int(bounds[Side.USER][number]), block, bounds[Side.ITEM], job.recipe))
     peers = Peers(job.secret) if job.tasks > 1 else Alone()
-    worker = Worker(job, users, peers)
+    worker = Worker(job, users, peers, start)
     try:
         history = worker.train()
     except TrainingError as error:
@@ -59,15 +67,12 @@ def run(batches: Batches, job: Job) -> Batches:
     peers.close()
     if peers.number == 0:
         yield task_rows.history_row(history)
+        if job.whole:
+            yield task_rows.note_row(worker.course.numbers())
     for side, blocks in zip(Side, ({user.number: user.rows for user in worker.users}, worker.items), strict=True):
         for number, rows in blocks.items():
             first = int(bounds[side][number])
-            yield from task_rows.side_rows(side, number, first, _table(rows, job.recipe.rank))
-
-
-def _table(rows: Rows, rank: int) -> NDArray[np.float32]:
-    """Return factors and, where there are any, biases (last) side by side."""
-    return np.column_stack([rows.factors[:, :rank]] + ([] if rows.bias is None else [rows.bias[:, None]]))
+            yield from task_rows.side_rows(side, number, first, table(rows, job.recipe, job.whole))
 
 
 class Fit(NamedTuple):
@@ -85,8 +90,8 @@ class Fit(NamedTuple):
     history: list[Iteration]
 
 
-def fit(blocks: DataFrame, job: Job) -> Fit:
-    """Train on the frame of blocks (users' side), as one job.
+def fit(blocks: DataFrame, job: Job, checkpoints: Checkpoints = NEVER) -> Fit:
+    """Train on the frame of blocks (users' side): one job, or one for the epochs from checkpoint to checkpoint.
 
     Parameters
     ----------
@@ -94,6 +99,8 @@ def fit(blocks: DataFrame, job: Job) -> Fit:
         From ``blocks.build.build`` for the users only.
     job : Job
         How to train.
+    checkpoints : Checkpoints
+        Where the state is stored, and what an earlier process left of it.
 
     Returns
     -------
@@ -104,20 +111,43 @@ def fit(blocks: DataFrame, job: Job) -> Fit:
     TrainingError
         The fit diverges.
     """
-    frame = blocks
+    recipe, whole = job.recipe, checkpoints.active
+    stopping = Stopping(recipe.epochs, recipe.tol)
+    shapes = [(int(job.bounds[side][-1]), columns(recipe, side, whole)) for side in Side]
+    state = State([np.zeros(shape, np.float32) for shape in shapes])
+    history = checkpoints.resume(state)
+    while True:
+        until = checkpoints.pause(len(history), recipe.epochs)
+        secret = secrets.token_bytes(32)  # the next stage must not meet tasks of this one
+        stage = replace(job, until=until, earlier=tuple(history), whole=whole, secret=secret)
+        history = _stage(blocks, stage, state)
+        if stopping.ends(history, moved=not state.course.get("overshot")):
+            break
+        checkpoints(history, state)
+    widths = [columns(recipe, side, whole=False) for side in Side]
+    return Fit([side[:, :width] for side, width in zip(state.sides, widths, strict=True)], history)
+
+
+def _stage(blocks: DataFrame, job: Job, state: State) -> list[Iteration]:
+    """Run one stage from a state (with no course: from the start), replacing it; return the lines of all epochs."""
+    frame, barrier = blocks, job.tasks > 1
     if job.tasks < job.blocks:
         fused = job.blocks // job.tasks
         frame = place(blocks.withColumn("task", F.expr(f"cast(block div {fused} as int)")), "task", job.tasks)
+    start = state if state.course else None
+    if start is not None and not is_connect(blocks.sparkSession):
 
-    def task(batches: Batches) -> Batches:
-        return run(batches, job)
+        def resumed(batches: Batches, start: Any) -> Batches:
+            return run(batches, job, start)
 
-    rows = frame.mapInArrow(task, task_rows.SCHEMA, barrier=job.tasks > 1)
-    if job.tasks > 1:
+        rows, release = carry(frame, start, resumed, task_rows.SCHEMA, True, "broadcast", barrier)
+    else:  # a one-row table joined to the blocks would leave tasks without blocks waited for in vain
+
+        def task(batches: Batches) -> Batches:
+            return run(batches, job, start)
+
+        rows, release = frame.mapInArrow(task, task_rows.SCHEMA, barrier=barrier), lambda: None
+    if barrier:
         # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
         rows = place(rows, "block", job.tasks)
-    sides = [
-        np.zeros((int(bounds[-1]), job.recipe.rank + bias), np.float32)
-        for bounds, bias in zip(job.bounds, job.recipe.bias, strict=True)
-    ]
-    return Fit(sides, task_rows.collect(rows.toArrow(), sides))
+    return task_rows.collect(Carried(rows, release).collect(), state.sides, state.course)

@@ -28,6 +28,7 @@ from mfspark.kernels.sgd.control import Course, EpochSums, all_finite
 from mfspark.training.history import Iteration, rmse
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
+from mfspark.training.sgd_state import State
 from mfspark.transport.barrier import Alone
 
 
@@ -36,7 +37,8 @@ class Job:
     """What every task of a fit is told: the recipe, how both sides are cut, the number of tasks, a secret of theirs.
 
     The first task tells of the epochs, see ``progress.reporter`` for ``every``: on its stderr, which is the terminal in
-    local mode, else a log.
+    local mode, else a log. A fit with checkpoints is several stages: each ends after epoch ``until``, knows the lines
+    of those before (``earlier``), and gives its whole state back (``whole``), not the factors only.
     """
 
     recipe: Recipe
@@ -44,6 +46,9 @@ class Job:
     tasks: int
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     every: float | None = None
+    until: int | None = None
+    earlier: tuple[Iteration, ...] = ()
+    whole: bool = False
 
     @property
     def bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -81,8 +86,8 @@ class Worker:
     It is the state of its fit: what changes from epoch to epoch are the rows in its ``snapshot``, and its ``course``.
     """
 
-    def __init__(self, job: Job, users: list[UserBlock], peers: Alone) -> None:
-        self.job, self.recipe, self.peers = job, job.recipe, peers
+    def __init__(self, job: Job, users: list[UserBlock], peers: Alone, start: State | None = None) -> None:
+        self.job, self.recipe, self.peers, self.start = job, job.recipe, peers, start
         self.owner: dict[int, int] = {}
         for task, numbers in enumerate(peers.gather([user.number for user in users])):
             self.owner |= dict.fromkeys(numbers, task)
@@ -96,6 +101,10 @@ class Worker:
         self.regularisation = visit_regularisation(self.weight, self.counts, reg, self.recipe.exponent)
         self.items: dict[int, Rows] = {}
         self.rounds, self.course = 0, Course(self.recipe)
+        if start is not None:
+            self.course.restore(start.course)
+            for user in self.users:
+                user.rows = start.rows(user.first, len(user.rows.factors), Side.USER, self.recipe)
 
     def train(self) -> list[Iteration]:
         """Run the fit; return its history, the same in every task.
@@ -105,10 +114,11 @@ class Worker:
         TrainingError
             The loss rises or is not finite however small the step is.
         """
-        self._start(strata(self.job.blocks, self.job.tasks, self.recipe, 0)[0])
-        epochs, first = self.recipe.epochs, self.peers.number == 0
-        hooks = [reporter(epochs, self.job.every, "SGD")] if first else []
-        return run(Worker.epoch, self, Stopping(epochs, self.recipe.tol), hooks)
+        job, epochs, first = self.job, self.recipe.epochs, self.peers.number == 0
+        self._start(strata(job.blocks, job.tasks, self.recipe, len(job.earlier))[0])
+        hooks = [reporter(epochs, job.every, "SGD")] if first else []
+        until = epochs if job.until is None else job.until
+        return run(Worker.epoch, self, Stopping(until, self.recipe.tol), hooks, job.earlier)
 
     def epoch(self, number: int) -> Measures:
         """Run an epoch, the sweep of this loop; one that diverges is undone, and redone with half the step."""
@@ -146,7 +156,8 @@ class Worker:
         for user in self.users:
             block = int(stratum[user.number])
             first = int(self.job.bounds[Side.ITEM][block])
-            self.items[block] = first_rows(first, self._width(block), Side.ITEM, self.recipe)
+            rows = first_rows if self.start is None else self.start.rows
+            self.items[block] = rows(first, self._width(block), Side.ITEM, self.recipe)
 
     def _width(self, block: int) -> int:
         return int(self.job.bounds[Side.ITEM][block + 1] - self.job.bounds[Side.ITEM][block])

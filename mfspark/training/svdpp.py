@@ -11,7 +11,7 @@ What travels per iteration: the items out to and back from every block. Spark se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +52,15 @@ class State:
     here: Point
     ahead: Point | None = None
     whole: bool = False
+
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint stores: the point ahead, from which the next iteration starts."""
+        ahead = self.ahead or self.here
+        return {"users": ahead.users, "items": ahead.items, "implicit": ahead.implicit}
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Become what a checkpoint stored."""
+        self.here = self.ahead = replace(self.here, **parts)
 
 
 @dataclass(frozen=True)

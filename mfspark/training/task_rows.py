@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from mfspark.training.history import Iteration
 from mfspark.transport.arrow import row_batch
 
 SCHEMA = "kind string, block int, first long, data binary"
-"""``data`` is the history (kind "history"), a pickled error ("error"), or a side's rows from number ``first``."""
+"""``data`` is the history (kind "history"), a pickled error ("error"), a note, or a side's rows from ``first``."""
 _KINDS = {"kind": pa.string(), "block": pa.int32(), "first": pa.int64(), "data": pa.binary()}
 _CELL_BYTES = 64 << 20
 
@@ -34,13 +35,18 @@ def history_row(history: list[Iteration]) -> pa.RecordBatch:
     return row_batch(_KINDS, ("history", 0, 0, lines.to_bytes(history)))
 
 
+def note_row(note: dict[str, Any]) -> pa.RecordBatch:
+    """Return what else one of the tasks has to say, as JSON holds it."""
+    return row_batch(_KINDS, ("note", 0, 0, json.dumps(note).encode()))
+
+
 def error_row(error: MFSparkError) -> pa.RecordBatch:
     """Return the error that ended the fit in every task: a task that raised it would be run again by Spark."""
     return row_batch(_KINDS, ("error", 0, 0, pickle.dumps(error)))
 
 
-def collect(table: pa.Table, sides: list[NDArray[Any]]) -> list[Iteration]:
-    """Put the tasks' rows into ``sides``, and return the history.
+def collect(table: pa.Table, sides: list[NDArray[Any]], note: dict[str, Any] | None = None) -> list[Iteration]:
+    """Put the tasks' rows into ``sides`` and their note into ``note``, and return the history.
 
     Raises
     ------
@@ -54,6 +60,10 @@ def collect(table: pa.Table, sides: list[NDArray[Any]]) -> list[Iteration]:
             raise pickle.loads(data)
         if kind == "history":
             history = lines.from_bytes(memoryview(data))
+            continue
+        if kind == "note":
+            if note is not None:
+                note.update(json.loads(data.to_pybytes()))
             continue
         target, first = sides[Side[kind.upper()]], table.column("first")[row].as_py()
         part = np.frombuffer(data, target.dtype).reshape(-1, target.shape[1])

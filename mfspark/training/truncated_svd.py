@@ -11,7 +11,7 @@ holds the means that missing pairs have, and S = (r - a_u b_i) at the rated pair
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from mfspark.blocks.map_blocks import joined, side_sums, summed, visit_blocks
 from mfspark.blocks.profile import Profile
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.spmm import add_product, add_transposed_product, padded
+from mfspark.training.checkpoint import NEVER, Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Measures, Stopping, run
 
@@ -111,9 +112,23 @@ class Basis:
     square: float
     decomposition: Decomposition | None = None
 
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint stores."""
+        return {"Q": self.Q, "square": float(self.square)}
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Become what a checkpoint stored."""
+        self.Q, self.square = parts["Q"], parts["square"]
+
 
 def factorize(
-    matrix: Matrix, rank: int, width: int, seed: int, stopping: Stopping, hooks: Sequence[Hook] = ()
+    matrix: Matrix,
+    rank: int,
+    width: int,
+    seed: int,
+    stopping: Stopping,
+    hooks: Sequence[Hook] = (),
+    checkpoints: Checkpoints = NEVER,
 ) -> tuple[Decomposition, list[Iteration]]:
     """Iterate until the captured squares settle; line t of the history is what t multiplications by A^T A give.
 
@@ -129,6 +144,8 @@ def factorize(
         When to stop; ``tol`` is a share of the squared norm of A.
     hooks : sequence of callables
         See ``loop.run``; the state is a Basis.
+    checkpoints : Checkpoints
+        Where the basis is stored, and what an earlier process left of it.
     """
 
     def sharpen(basis: Basis, _iteration: int) -> Measures:
@@ -139,9 +156,12 @@ def factorize(
         basis.decomposition = result = decompose(matrix, basis.Q, rank)
         return Measures(max(basis.square - float(result.s @ result.s), 0.0))
 
-    Q, _, square = improve(matrix, start(matrix.shape[1], min(width, *matrix.shape), seed), rank)
-    basis, before = Basis(Q, square), replace(stopping, max_iter=stopping.max_iter - 1, whole=square)
-    history = run(sharpen, basis, before, hooks)
+    basis = Basis(start(matrix.shape[1], min(width, *matrix.shape), seed), 0.0)
+    earlier = checkpoints.resume(basis)
+    if not earlier:
+        basis.Q, _, basis.square = improve(matrix, basis.Q, rank)
+    before = replace(stopping, max_iter=stopping.max_iter - 1, whole=basis.square)
+    history = run(sharpen, basis, before, hooks, earlier, checkpoints)
     history = run(conclude, basis, Stopping(len(history) + 1), hooks, history)
     assert basis.decomposition is not None
     return basis.decomposition, history

@@ -1,7 +1,9 @@
 """The one loop: when it stops, whom it tells, and that a copied state goes on as the fit itself would."""
 
 import copy
+import dataclasses
 import io
+import json
 import logging
 import pickle
 import subprocess
@@ -21,13 +23,16 @@ from mfspark.kernels.als.half_step import STATISTICS
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.sgd.cells import Recipe
-from mfspark.training import bpmf, gradient_descent, svdpp, truncated_svd
+from mfspark.training import bpmf, gradient_descent, sgd_state, svdpp, truncated_svd
 from mfspark.training.als import HalfSteps, UnsolvableError, measures
+from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.history import Iteration, from_bytes, rmse, to_bytes
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.placement import OLD_LOOPS, choose
 from mfspark.training.progress import LOGGER, PATIENCE, pace, reporter
+from mfspark.training.sgd_worker import Worker
 from mfspark.training.starts import Start, initial_factors
+from mfspark.transport.barrier import Alone
 
 
 def sweep_of(*losses, **more):
@@ -47,6 +52,24 @@ def sweep_of(*losses, **more):
 def test_when_it_stops(stopping, lines):
     history = run(sweep_of(10.0, 8.0, 7.5, 7.0, 7.5, 1.0, 0.5, 0.2, 0.1), None, stopping)
     assert [line.iteration for line in history] == list(range(1, lines + 1))
+
+
+def test_a_state_is_kept_where_the_fit_goes_on_and_a_history_is_gone_on_from():
+    """Not where it ends: at the last iteration, and where the loss has settled."""
+    losses = (10.0, 8.0, 7.5, 7.0, 7.5, 1.0, 0.5, 0.2, 0.1)
+    kept = []
+
+    def keep(lines, state):
+        kept.append((len(lines), lines[-1].loss, state))
+
+    stopping = Stopping(9, tol=0.1)
+    ref = run(sweep_of(*losses), "state", stopping, keep=keep)
+    assert kept == [(1, 10.0, "state"), (2, 8.0, "state")] and stopping.ends(ref) and not stopping.ends(ref, False)
+    comp = run(sweep_of(*losses), "state", stopping, history=ref[:2])
+    assert [(line.iteration, line.loss) for line in comp] == [(line.iteration, line.loss) for line in ref]
+    del kept[:]
+    run(sweep_of(*losses), None, Stopping(2), keep=keep)
+    assert [number for number, *_ in kept] == [1]
 
 
 def test_an_undone_step_is_no_reason_to_stop():
@@ -148,22 +171,31 @@ METHODS = {
 }  # fmt: skip
 
 
+def stored(parts):
+    """What becomes of a state's parts on their way through a checkpoint."""
+    arrays = {name: part.copy() for name, part in parts.items() if isinstance(part, np.ndarray)}
+    others = {name: part for name, part in parts.items() if name not in arrays}
+    return arrays | json.loads(json.dumps(others))
+
+
+@pytest.mark.parametrize("at", [1, 3])  # before BPMF keeps its first sample, and after
 @pytest.mark.parametrize("method", METHODS)
-def test_a_copied_state_goes_on_as_the_fit_itself(data, method):
-    """What a checkpoint needs: the state holds all that changes, and it pickles."""
+def test_a_state_goes_on_from_its_parts_as_the_fit_itself(data, method, at):
+    """What a checkpoint needs: the parts of a state are all that changes, and it is restored into a new one."""
     kept = {}
 
-    def keep(line, state):
-        kept[line.iteration] = pickle.dumps(state)
+    def keep(lines, state):
+        kept[len(lines)] = stored(state.parts())
 
     sweep, state = METHODS[method](*data)
-    ref = run(sweep, state, Stopping(4), [keep])
-    again = pickle.loads(kept[2])
-    comp = run(sweep, again, Stopping(4), history=ref[:2])
+    ref = run(sweep, state, Stopping(4), keep=keep)
+    again = METHODS[method](*data)[1]
+    again.restore(kept[at])
+    comp = run(sweep, again, Stopping(4), history=ref[:at])
     assert [line.iteration for line in comp] == [1, 2, 3, 4]
     assert [(line.loss, line.validation_rmse) for line in comp] == [(line.loss, line.validation_rmse) for line in ref]
     assert ref[-1].validation_rmse is not None
-    np.testing.assert_equal(leaves(pickle.loads(pickle.dumps(again))), leaves(pickle.loads(pickle.dumps(state))))
+    np.testing.assert_equal(leaves(again), leaves(state))
 
 
 def leaves(value):
@@ -191,6 +223,24 @@ def test_truncated_svd_tells_of_every_multiplication_and_its_state(data):
     assert all(after.loss <= before.loss for before, after in zip(history, history[1:], strict=False))
     assert told[2][1].decomposition is None and np.array_equal(told[3][1].decomposition.s, result.s)
     assert len(truncated_svd.factorize(matrix, 2, 4, 0, Stopping(1))[1]) == 1
+    again = truncated_svd.Basis(np.zeros(0), 0.0)
+    again.restore(stored(told[1][1].parts()))
+    resumed = Resumed(again, history[:2])
+    comp, lines = truncated_svd.factorize(matrix, 2, 4, 0, Stopping(4), checkpoints=resumed)
+    assert [line.loss for line in lines] == [line.loss for line in history]
+    np.testing.assert_array_equal(comp.U, result.U)
+
+
+class Resumed(Checkpoints):
+    """Checkpoints that have found a state."""
+
+    def __init__(self, state, lines):
+        super().__init__(None)
+        self.state, self.lines = state, lines
+
+    def resume(self, state):
+        state.restore(self.state.parts())
+        return self.lines
 
 
 def test_progress_is_told_by_verbose_a_terminal_or_a_logger_that_is_on(caplog):
@@ -238,3 +288,30 @@ def test_a_task_keeps_its_rows_where_it_is_restored():
     assert not np.array_equal(worker.users[0].rows.factors, kept.users[0].factors)
     worker.restore(before)
     np.testing.assert_array_equal(worker.users[0].rows.factors, kept.users[0].factors)
+
+
+SGD_WAYS = {
+    "adagrad": dict(bias=(True, True), schedule="adagrad", step=0.1),
+    "bold_driver": dict(schedule="bold_driver"),
+    "negatives": dict(implicit=True, negatives=2, loss="logistic", mean=0.0),
+}
+
+
+@pytest.mark.parametrize("how", SGD_WAYS.values(), ids=SGD_WAYS)
+def test_a_stage_of_sgd_goes_on_where_the_one_before_ended(how):
+    from test_sgd_training import factors, worker_of
+
+    settings = dict(reg_param=(0.0, 0.1), step=0.02, mean=3.0) | how
+    recipe = Recipe(rank=4, epochs=5, std=0.5, seed=7, **settings)
+    whole, first, again = (worker_of(recipe, 4, 2) for _ in range(3))
+    ref = whole.train()
+    first.job = dataclasses.replace(first.job, until=2)
+    lines = first.train()
+    blocks = [user.rows for user in first.users], [first.items[number] for number in sorted(first.items)]
+    sides = [np.concatenate([sgd_state.table(rows, recipe, whole=True) for rows in side]) for side in blocks]
+    state = sgd_state.State(sides, stored(first.course.numbers()))
+    job = dataclasses.replace(again.job, earlier=tuple(lines))
+    again = Worker(job, again.users, Alone(), state)
+    assert [line.loss for line in again.train()] == [line.loss for line in ref] and len(ref) == 5
+    for comp, other in zip(factors(again), factors(whole), strict=True):
+        np.testing.assert_array_equal(comp, other)

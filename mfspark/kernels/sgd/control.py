@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +108,14 @@ class Course:
         self.overshot = self.failed = False
         self._first, self._losses = recipe.step, list[float]()
         self.step = self._next(recipe.step)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return all that changes from epoch to epoch, as JSON holds it."""
+        return {name: value for name, value in vars(self).items() if name != "recipe"}
+
+    def restore(self, numbers: Mapping[str, Any]) -> None:
+        """Become what ``numbers`` returned."""
+        vars(self).update(numbers)
 
     def keeps(self, epoch: EpochSums, start_loss: Callable[[], float] | None = None) -> bool:
         """Return whether an epoch counts, and move on; otherwise it must be redone with the new ``step``.
