@@ -11,6 +11,7 @@ from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.digest import digest
 from mfspark.blocks.encode import encode
 from mfspark.store import tables
+from mfspark.training.checkpoint import NEVER
 
 COMMON = dict(rank=3, maxIter=4, checkpointInterval=2, validationIndicatorCol="held", numUserBlocks=2, verbose=False)
 BIASED = dict(userBias=True, itemBias=True, center=True)
@@ -123,12 +124,15 @@ def test_another_run_of_the_same_id_goes_on_only_from_its_own(spark, rows, ratin
     assert list(KEPT["run-7"]) == [2], "the job removes it, once the model is published"
 
 
-@pytest.mark.parametrize("settings", [{"checkpointInterval": -1}, {"checkpointInterval": 4}, {"maxIter": 0}])
 @pytest.mark.usefixtures("memory")
-def test_where_no_checkpoint_can_be_due_nothing_is_looked_for(ratings, monkeypatch, settings):
+def test_where_no_checkpoint_can_be_due_nothing_is_looked_for(ratings, monkeypatch):
     monkeypatch.setattr("mfspark.estimators.base.digest", lambda _: pytest.fail("the ratings are read once more"))
-    ALS(**{**COMMON, **settings}, workPath="memory", loop="jobs").fit(ratings)
-    assert KEPT == {}
+    for settings in ({"checkpointInterval": -1}, {"checkpointInterval": 4}, {"maxIter": 0}):
+        estimator = ALS(**{**COMMON, **settings}, workPath="memory")
+        assert estimator._checkpoints(ratings, None, {}) is NEVER
+        estimator._checkpoints_at = "run-1"
+        assert estimator._checkpoints(ratings, None, {}) is NEVER
+    assert ALS(**COMMON)._checkpoints(ratings, None, {}) is NEVER
 
 
 def test_a_work_folder_is_as_it_was_after_a_fit_in_it(ratings, tmp_path, monkeypatch):
