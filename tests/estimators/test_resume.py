@@ -18,8 +18,7 @@ BIASED = dict(userBias=True, itemBias=True, center=True)
 CASES = {
     "ALS, jobs": (ALS, dict(loop="jobs", solver="cg", initMode="power")),
     "ALS, barrier": (ALS, dict(loop="barrier", numItemBlocks=2, weightCol="weight", **BIASED)),
-    "ALS, exchange": (ALS, dict(carrier="exchange", numItemBlocks=3, initMode="power", center=True)),
-    "ALS, exchange, warm": (ALS, dict(carrier="exchange", solver="cg")),
+    "ALS, exchange": (ALS, dict(carrier="exchange", numItemBlocks=3, solver="cg", initMode="power")),
     "SGD": (SGD, dict(stepSchedule="adagrad", stepSize=0.1, **BIASED)),
     "SGD, implicit": (SGD, dict(implicitPrefs=True, stepSchedule="bold_driver", loss="logistic")),
     "BPMF": (BPMF, dict(burnIn=1, numSamples=2)),
