@@ -109,7 +109,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         """Return the range to which predictions are clipped."""
         return (found.low, found.high) if self.getOrDefault("clip") else (-np.inf, np.inf)
 
-    def _stopping(self, advice: str = "raise regParam") -> Stopping:
+    def _stopping(self, advice: str = "raise regParam, or divide extreme ratings by a constant") -> Stopping:
         """Return when to stop, and what to do about a loss that is not finite."""
         return Stopping(self.getOrDefault("maxIter"), self.getOrDefault("tol"), advice=advice)
 

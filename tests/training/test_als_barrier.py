@@ -48,7 +48,9 @@ def test_a_row_without_a_solution_is_named_by_its_id(spark, loop):
     rows = [("ann", "x", 1.0), ("bob", "y", 3e38), ("bob", "z", 3e38), ("cat", "x", 2.0)]
     frame = spark.createDataFrame(rows, "user string, item string, rating double")
     with pytest.raises(TrainingError, match="user 'bob'|item '[yz]'"):
-        ALS(rank=2, maxIter=2, regParam=1e-3, loop=loop).fit(frame)
+        ALS(rank=2, maxIter=2, regParam=1e-3, seed=1, loop=loop).fit(frame)
+    with pytest.raises(TrainingError, match="the loss is nan after iteration 1: .* divide extreme ratings"):
+        ALS(rank=2, maxIter=2, regParam=1e-3, seed=0, loop=loop).fit(frame)  # each row has a solution
 
 
 def test_filter_seen_keeps_the_pairs_on_the_workers_until_let_go(spark):
