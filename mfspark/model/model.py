@@ -10,16 +10,17 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from mfspark.blocks.columns import Columns
+from mfspark.blocks.columns import Columns, require_frame
 from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
+from mfspark.kernels.rows import unit_rows
 from mfspark.model.explain import explain
 from mfspark.model.factorization import Factorization
 from mfspark.model.fold_in import fold_in
 from mfspark.model.ids import IdColumns
 from mfspark.model.params import block_size, cold_start
 from mfspark.model.predict import add_predictions, pair_data
-from mfspark.model.recommend import Recommender, unit_rows
+from mfspark.model.recommend import Recommender
 from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids, restricted
 from mfspark.model.sorted_ids import how_many
 from mfspark.model.stored import StoredModel
@@ -147,6 +148,7 @@ class FactorizationModel(StoredModel):
         DataError
             An id column is missing, has another type, or holds ids that are not whole numbers.
         """
+        require_frame(dataset)
         return self._recommend(Side.USER, numItems, Rules(seen, allow, deny, minScore), dataset)
 
     def recommendForItemSubset(
@@ -162,6 +164,7 @@ class FactorizationModel(StoredModel):
 
         ``recommendForUserSubset`` with the sides swapped; so are its parameters and errors.
         """
+        require_frame(dataset)
         return self._recommend(Side.ITEM, numUsers, Rules(seen, allow, deny, minScore), dataset)
 
     def similarItems(
