@@ -27,7 +27,7 @@ from mfspark.blocks.index import hash_ids
 from mfspark.blocks.profile import Totals
 from mfspark.blocks.sizes import usual_blocks
 from mfspark.kernels.csr import Side, counting_order
-from mfspark.transport.arrow import flat, row_batch, to_ipc
+from mfspark.transport.arrow import flat, kinds_of, row_batch, to_ipc
 
 _PIECE = (
     "target int, side int, order long, own binary, other binary, rows binary, others binary, values binary, "
@@ -238,19 +238,6 @@ def ids_from(data: Any) -> pa.Array:
     return flat(pa.ipc.open_stream(data).read_all().combine_chunks(), "id")
 
 
-_SQL = {"int": pa.int32(), "long": pa.int64(), "binary": pa.binary(), "array<double>": pa.list_(pa.float64())}
-
-
-def names_of(schema: str) -> list[str]:
-    """Return the names of a schema's columns."""
-    return [part.split()[0] for part in schema.split(", ")]
-
-
-def kinds_of(schema: str) -> list[pa.DataType]:
-    """Return the Arrow types of a schema's columns."""
-    return [_SQL[part.split()[1]] for part in schema.split(", ")]
-
-
 def one_row(schema: str, cells: list[Any]) -> pa.RecordBatch:
     """Return one row of a frame of such a schema."""
-    return row_batch(dict(zip(names_of(schema), kinds_of(schema), strict=True)), cells)
+    return row_batch(kinds_of(schema), cells)

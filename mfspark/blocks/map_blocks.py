@@ -13,17 +13,10 @@ from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout, read_block
 from mfspark.kernels.csr import Block, Side
-from mfspark.transport.arrow import row_batch
+from mfspark.transport.arrow import kinds_of, row_batch
 from mfspark.transport.carriers import carry
 
 Visit = Callable[[Block, int, slice, Any], tuple[Any, ...]]
-_KINDS = {
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "double": pa.float64(),
-    "binary": pa.binary(),
-    "array<double>": pa.list_(pa.float64()),
-}
 
 
 def visit_blocks(
@@ -48,7 +41,7 @@ def visit_blocks(
     visit : callable
         ``visit(block, number, rows, data)`` returns the results; ``rows`` are the block's rows among the side's.
     results : dict
-        The results' names and SQL types, keys of _KINDS.
+        The results' names and SQL types, such as ``kinds_of`` takes.
     carrier : str
         How the data reach the workers.
 
@@ -60,7 +53,8 @@ def visit_blocks(
     bounds = layout.bounds[side]
     own = replace(layout, bounds=(bounds, bounds))
     columns = [column for column in blocks.columns if column == "block" or column.startswith(f"{side.stem}_")]
-    kinds = {"block": pa.int32()} | {result: _KINDS[kind] for result, kind in results.items()}
+    schema = ", ".join(["block int", *(f"{result} {kind}" for result, kind in results.items())])
+    kinds = kinds_of(schema)
 
     def run(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -71,7 +65,6 @@ def visit_blocks(
                 rows = slice(int(bounds[number]), int(bounds[number + 1]))
                 yield row_batch(kinds, (number, *visit(read_block(batch, row, side, own), number, rows, data)))
 
-    schema = ", ".join(["block int", *(f"{result} {kind}" for result, kind in results.items())])
     table = carry(blocks.select(columns), data, run, schema, packed=True, carrier=carrier).collect()
     return sorted(table.to_pylist(), key=lambda row: row["block"])
 

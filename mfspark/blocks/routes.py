@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import place
-from mfspark.blocks.exchange import BLOCK, HashLayout, ids_from, ids_to_bytes, kinds_of, names_of, one_row
+from mfspark.blocks.exchange import BLOCK, HashLayout, ids_from, ids_to_bytes, one_row
 from mfspark.kernels.csr import Block
+from mfspark.transport.arrow import kinds_of, nothing
 
 _REQUEST = "target int, block int, ids binary"
 _ROUTED = BLOCK + ", routes binary, route_starts binary"
@@ -50,7 +51,7 @@ def route(blocks: DataFrame, others: DataFrame, count: int, other_count: int) ->
 
     def answer(own: pa.Table, asked: pa.Table) -> pa.Table:
         if own.num_rows == 0:
-            return pa.table([pa.array([], kind) for kind in kinds_of(_ROUTED)], names=names_of(_ROUTED))
+            return nothing(_ROUTED)
         ids = ids_from(own.column("ids")[0].as_buffer())
         wanted: dict[int, NDArray[np.int32]] = {}
         for row in range(asked.num_rows):
@@ -59,7 +60,7 @@ def route(blocks: DataFrame, others: DataFrame, count: int, other_count: int) ->
         empty = np.empty(0, np.int32)
         routes = [wanted.get(block, empty) for block in range(other_count)]
         starts = np.concatenate([[0], np.cumsum([len(part) for part in routes])]).astype(np.int64)
-        cells = [own.column(name)[0].as_py() for name in names_of(BLOCK)]
+        cells = [own.column(name)[0].as_py() for name in kinds_of(BLOCK)]
         return pa.Table.from_batches([one_row(_ROUTED, [*cells, np.concatenate(routes).tobytes(), starts.tobytes()])])
 
     columns = others.select("block", "needed", "starts")

@@ -298,8 +298,8 @@ class ALS(ExchangeEstimator, HasElasticNetParam):
         factors = initial_factors(found, settings, drawn)
         factors.intercept = found.mean if value("center") else 0.0
         if mode == "power" and not checkpoints.found:
-            largest = max(abs(found.low - factors.intercept), abs(found.high - factors.intercept))
-            steps = als_barrier.Job(layout, power_settings(settings, std, largest), Stopping(POWER_STEPS))
+            powered = power_settings(settings, std, found, factors.intercept)
+            steps = als_barrier.Job(layout, powered, Stopping(POWER_STEPS))
             self._alternate(blocks, steps, factors)
             length = power_length(settings, found.rows, len(found.sides[1]), std)
             factors.sides = [of_length(side, settings.rank, length) for side in factors.sides]

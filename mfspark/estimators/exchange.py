@@ -118,9 +118,8 @@ class ExchangeEstimator(BlockEstimator):
 
     def _power_steps(self, exchange: Exchange, found: Totals, start: Start) -> State:
         """Return the start that two steps of the power iteration have turned towards the data."""
-        largest = max(abs(found.low - exchange.intercept), abs(found.high - exchange.intercept))
         settings = exchange.settings
-        steps = replace(exchange, settings=power_settings(settings, start.std, largest))
+        steps = replace(exchange, settings=power_settings(settings, start.std, found, exchange.intercept))
         state = als_exchange.begin(steps, start)
         run(steps, state, Stopping(POWER_STEPS))
         rank, length = settings.rank, power_length(settings, found.rows, exchange.sizes[Side.ITEM], start.std)

@@ -114,12 +114,6 @@ def respond(scores: Array, limits: tuple[float, float], loss: str) -> Array:
     return np.clip(RESPONSES[loss](scores), *limits)
 
 
-def unit_rows(features: Array) -> Array:
-    """Return factors (n x rank) with rows of length 1, whose products are cosines; a zero row stays zero."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(norms == 0, 1, norms)
-
-
 @dataclass(frozen=True)
 class SeenBlocks:
     """The training pairs as blocks that stay on the workers with the model, for recommendations without them.

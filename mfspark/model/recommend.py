@@ -19,8 +19,9 @@ from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, SideProfile
 from mfspark.kernels.csr import Side, balanced_bounds
+from mfspark.kernels.rows import unit_rows
 from mfspark.kernels.topk import best_columns
-from mfspark.model.factorization import Factorization, SeenBlocks, respond, unit_rows
+from mfspark.model.factorization import Factorization, SeenBlocks, respond
 from mfspark.model.ids import IdColumns
 from mfspark.model.sorted_ids import how_many
 from mfspark.session import default_parallelism

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,9 +36,7 @@ class Reader:
         if not self.exists():
             return []
         rows = self._open("models").to_pyarrow_table().to_pylist()
-        for row in rows:
-            row |= {name: json.loads(row[name]) for name in ("parameters", "metrics")}
-        return sorted(ModelVersion(**row) for row in rows)
+        return sorted(map(ModelVersion.stored, rows))
 
     def get(self, version: int | None = None) -> ModelVersion:
         """Return a published model, the newest by default.

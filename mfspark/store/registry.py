@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.errors import StoreError
@@ -71,7 +71,7 @@ class Registry:
         """Return every published model, oldest first (empty where nothing was published yet)."""
         if not tables.exists(self._spark, self._models):
             return []
-        return sorted(_model_version(row) for row in tables.read(self._spark, self._models).collect())
+        return sorted(ModelVersion.stored(row.asDict()) for row in tables.read(self._spark, self._models).collect())
 
     def get(self, version: int | None = None, run_id: str | None = None) -> ModelVersion:
         """Return one published model: the latest, a version number, or a run id's.
@@ -296,10 +296,3 @@ def _json(values: Mapping[str, Any]) -> str:
         return json.dumps(dict(values), sort_keys=True)
     except TypeError as error:
         raise StoreError(f"the parameters or metrics of a model must be JSON values: {error}") from error
-
-
-def _model_version(row: Row) -> ModelVersion:
-    values = row.asDict()
-    for column in ("parameters", "metrics"):
-        values[column] = json.loads(values[column])
-    return ModelVersion(**values)

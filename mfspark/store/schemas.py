@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,3 +79,8 @@ class ModelVersion:
     created_at: datetime = field(compare=False)
     parameters: dict[str, Any] = field(compare=False, default_factory=dict)
     metrics: dict[str, Any] = field(compare=False, default_factory=dict)
+
+    @classmethod
+    def stored(cls, row: Mapping[str, Any]) -> ModelVersion:
+        """Return the model of a row, in which parameters and metrics are JSON."""
+        return cls(**{**row, **{name: json.loads(row[name]) for name in ("parameters", "metrics")}})

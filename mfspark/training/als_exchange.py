@@ -32,17 +32,15 @@ from mfspark.session import collect_garbage
 from mfspark.training.als import UnsolvableError, measures, seen_from
 from mfspark.training.loop import Measures
 from mfspark.training.starts import Start
-from mfspark.transport.arrow import row_batch
+from mfspark.transport.arrow import kinds_of, nothing, row_batch
 from mfspark.transport.persist import Kept
 
 _OUT = "target int, block int, data binary, statistics array<double>, gram binary, unsolved string, cause string"
-_KINDS = {
-    "target": pa.int32(), "block": pa.int32(), "data": pa.binary(), "statistics": pa.list_(pa.float64()),
-    "gram": pa.binary(), "unsolved": pa.string(), "cause": pa.string(),
-}  # fmt: skip
+_KINDS = kinds_of(_OUT)
 _OWN = -1  # the "source" of a piece that carries a block's own previous factors
 Keep = Callable[[DataFrame], Kept]
 Change = Callable[[NDArray[Any]], NDArray[Any]]
+Meet = Callable[[RoutedBlock, pa.Table], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
@@ -175,20 +173,15 @@ def renew(exchange: Exchange, side: Side, factors: DataFrame, change: Change) ->
     change : callable
         Makes the new rows (n x columns in use) of a block's rows.
     """
-    settings, layout = exchange.settings, exchange.layout
+    settings = exchange.settings
 
-    def emit(blocks: pa.Table, given: pa.Table) -> pa.Table:
-        if blocks.num_rows == 0:
-            return _nothing()
-        block = read_routed(blocks, 0, layout)
+    def emit(block: RoutedBlock, given: pa.Table) -> Iterator[pa.RecordBatch]:
         used = np.frombuffer(given.column("data")[0].as_buffer(), settings.dtype).reshape(-1, settings.width)
         X = np.zeros((len(used), settings.padded), settings.dtype)
         X[:, : settings.width] = change(used)
-        return pa.Table.from_batches(list(_emitted(block, X, settings)))
+        return _emitted(block, X, settings)
 
-    placed = place(factors.select(F.col("block").alias("target"), "data"), "target", layout.blocks[side])
-    pair = exchange.sides[side].groupBy("block").cogroup(placed.groupBy("target"))
-    return _summed(exchange.keep(pair.applyInArrow(emit, _OUT)), side)
+    return _met(exchange, side, factors.select(F.col("block").alias("target"), "data"), emit)
 
 
 def half_step(exchange: Exchange, side: Side, fixed: Solved, own: Solved | None, measure: bool) -> Solved:
@@ -208,28 +201,37 @@ def half_step(exchange: Exchange, side: Side, fixed: Solved, own: Solved | None,
         Whether the fit and the held-out errors are wanted too.
     """
     settings = seen_from(exchange.settings, side)
-    layout, limits, intercept = exchange.layout, exchange.limits, exchange.intercept
+    limits, intercept = exchange.limits, exchange.intercept
     base = settings.w0 * fixed.gram if settings.implicit else None
     total = exchange.sizes[side.other]
 
-    def solve(blocks: pa.Table, pieces: pa.Table) -> pa.Table:
-        if blocks.num_rows == 0:
-            return _nothing()
-        block = read_routed(blocks, 0, layout)
+    def solve(block: RoutedBlock, pieces: pa.Table) -> Iterator[pa.RecordBatch]:
         gathered, start = _gathered(pieces, block, settings)
         ready = fix(gathered, settings, intercept, base, total)
         csr = _with_known_held(block, gathered)
         X, statistics, unsolved = solve_block(csr, ready, settings, start, measure, limits)
         failed = (repr(block.ids[unsolved].as_py()), blame(csr, unsolved)) if unsolved >= 0 else (None, None)
-        return pa.Table.from_batches(list(_emitted(block, X, settings, statistics.tolist(), *failed)))
+        return _emitted(block, X, settings, statistics.tolist(), *failed)
 
     pieces = fixed.frame.where("target is not null").select("target", "block", "data")
     if own is not None:
-        previous = own.frame.where("target is null and data is not null")
-        pieces = pieces.unionByName(previous.select(F.col("block").alias("target"), F.lit(_OWN).alias("block"), "data"))
+        previous = factor_rows(own).select(F.col("block").alias("target"), F.lit(_OWN).alias("block"), "data")
+        pieces = pieces.unionByName(previous)
+    return _met(exchange, side, pieces, solve)
+
+
+def _met(exchange: Exchange, side: Side, pieces: DataFrame, meet: Meet) -> Solved:
+    """Return what the blocks of a side make of the pieces sent to them (column ``target``): only these move."""
+    layout = exchange.layout
+
+    def run(blocks: pa.Table, given: pa.Table) -> pa.Table:
+        if blocks.num_rows == 0:
+            return nothing(_OUT)
+        return pa.Table.from_batches(list(meet(read_routed(blocks, 0, layout), given)))
+
     placed = place(pieces, "target", layout.blocks[side])
     pair = exchange.sides[side].groupBy("block").cogroup(placed.groupBy("target"))
-    return _summed(exchange.keep(pair.applyInArrow(solve, _OUT)), side)
+    return _summed(exchange.keep(pair.applyInArrow(run, _OUT)), side)
 
 
 def factor_rows(solved: Solved) -> DataFrame:
@@ -242,10 +244,6 @@ def packed(exchange: Exchange, side: Side, solved: Solved) -> DataFrame:
     ids = exchange.sides[side].select("block", "ids")
     placed = place(factor_rows(solved), "block", exchange.layout.blocks[side])
     return ids.join(placed, "block")
-
-
-def _nothing() -> pa.Table:
-    return pa.Table.from_batches([], schema=pa.schema(list(_KINDS.items())))
 
 
 def _gathered(pieces: pa.Table, block: RoutedBlock, settings: Settings) -> tuple[NDArray[Any], NDArray[Any] | None]:

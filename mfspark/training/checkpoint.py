@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -21,8 +20,8 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.training.history import Iteration
+from mfspark.training.progress import LOGGER
 
-LOGGER = logging.getLogger("mfspark.training")
 FORMAT = 1
 """The form of what is stored; a checkpoint of another form is ignored."""
 

@@ -11,18 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mfspark.blocks.index import hash_ids
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Profile, Totals
 from mfspark.kernels.csr import Side
 from mfspark.kernels.hashing import normal_rows
 from mfspark.kernels.objective import Settings
+from mfspark.kernels.rows import unit_rows
 from mfspark.training.als import Factors
-
-
-def unit_rows(X: NDArray[Any]) -> NDArray[Any]:
-    """Return the rows scaled to length 1; rows of zeros stay."""
-    norms = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(norms == 0, 1, norms)
-
 
 STARTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "normal": lambda drawn: drawn / np.sqrt(drawn.shape[1]),
@@ -59,7 +53,7 @@ _STRONG = 100.0  # how many times a row's ridge exceeds its Gramian in a power s
 _LEFT_TO_RIDGE = 4e-4  # the share of a start's variance below which a direction is left to the ridge
 
 
-def power_settings(settings: Settings, std: float, largest: float) -> Settings:
+def power_settings(settings: Settings, std: float, found: Totals, intercept: float) -> Settings:
     """Return settings whose sweeps are steps of the power iteration on the means of the ratings.
 
     With a ridge that outweighs the Gramian, a half step solves y_i = mean over i's ratings of r x_u, but for a factor:
@@ -71,10 +65,12 @@ def power_settings(settings: Settings, std: float, largest: float) -> Settings:
         Those of the fit.
     std : float
         The length of the start's rows.
-    largest : float
-        The largest magnitude of a rating, which bounds the solved rows and so the other side's Gramian.
+    found : Totals
+        The range of the ratings, which bounds the solved rows and so the other side's Gramian.
+    intercept : float
+        Subtracted from every rating.
     """
-    items = _STRONG * std**2
+    items, largest = _STRONG * std**2, max(abs(found.low - intercept), abs(found.high - intercept))
     users = max(largest**2 / items, float(np.finfo(np.float32).tiny))
     return replace(settings, reg_param=(users, items), l1=(0.0, 0.0), exponent=1.0, solver="auto", nonnegative=False)
 

@@ -10,6 +10,28 @@ import pyarrow as pa
 ROWS_AT_ONCE = 1_000_000
 
 
+_SQL = {
+    "int": pa.int32(), "long": pa.int64(), "double": pa.float64(), "string": pa.string(), "binary": pa.binary(),
+    "array<double>": pa.list_(pa.float64()),
+}  # fmt: skip
+
+
+def kinds_of(schema: str) -> dict[str, pa.DataType]:
+    """Return the Arrow types of a schema's columns by name, in their order; the schema as Spark takes it.
+
+    Examples
+    --------
+    >>> kinds_of("block int, data binary")
+    {'block': DataType(int32), 'data': DataType(binary)}
+    """
+    return {name: _SQL[kind] for name, kind in (column.split() for column in schema.split(", "))}
+
+
+def nothing(schema: str) -> pa.Table:
+    """Return a table of such a schema without rows."""
+    return pa.schema(list(kinds_of(schema).items())).empty_table()
+
+
 def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Join small Arrow batches into tables of about ROWS_AT_ONCE rows."""
     held: list[pa.RecordBatch] = []

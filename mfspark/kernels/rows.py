@@ -1,0 +1,14 @@
+"""Rows of factors as vectors, in numpy alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def unit_rows(X: NDArray[Any]) -> NDArray[Any]:
+    """Return rows (n x k) scaled to length 1, whose products are cosines; a zero row stays zero."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(norms == 0, 1, norms)
