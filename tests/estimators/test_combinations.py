@@ -71,7 +71,7 @@ NEEDS = {
     ("ALS", "tol"): {"maxIter": 5},
     ("SGD", "numNegatives"): IMPLICIT,
     ("SGD", "nonnegative"): {"stepSize": 0.3, "regParam": 5.0},  # without the constraint this shrinks past 0
-    ("GradientDescent", "nonnegative"): {"stepSize": 1.0},
+    ("GradientDescent", "nonnegative"): {"stepSize": 0.3, "regParam": 5.0},
     ("SGD", "initMode"): {"center": True},
     ("SGD", "tol"): {"maxIter": 5},
     ("GradientDescent", "initMode"): {"center": True},

@@ -105,7 +105,7 @@ def test_folding_in_solves_a_users_own_equations(ratings):
 def test_als_converges_to_a_stationary_point_of_the_same_objective(ratings, nu):
     """ALS's loss is N times GradientDescent's, and where ALS ends the gradient is zero."""
     options = dict(rank=2, regParam=0.1, seed=1, userBias=True, itemBias=True, precision="float64")
-    model = ALS(maxIter=150, regExponent=nu, numUserBlocks=1, numItemBlocks=1, **options).fit(ratings)
+    model = ALS(maxIter=300, regExponent=nu, numUserBlocks=1, numItemBlocks=1, **options).fit(ratings)
     settings = model.fitted.settings
     gradients = LocalPass(USERS, ITEMS, R, 23, settings, Descent())
     start, there = (

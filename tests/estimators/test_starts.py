@@ -12,6 +12,7 @@ from mfspark.blocks.profile import Profile, SideProfile
 from mfspark.kernels.als.half_step import solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings, fix
+from mfspark.training.checkpoint import NEVER
 from mfspark.training.starts import STARTS, Start, initial_factors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "peers"))
@@ -42,7 +43,7 @@ def block_of(R):
 def fitted(als, R):
     """Return what the estimator's training makes of a small matrix, its sweeps run here and not by Spark."""
 
-    def sweeps(_blocks, job, factors, _hooks):
+    def sweeps(_blocks, job, factors, *_told):
         settings = job.settings
         for _ in range(job.stopping.max_iter):
             for side in (Side.ITEM, Side.USER):
@@ -55,7 +56,7 @@ def fitted(als, R):
 
     als._alternate = sweeps
     found = profile_of(R)
-    return als._train(None, None, found, als._settings(found))[0]
+    return als._train(None, None, found, als._settings(found), NEVER)[0]
 
 
 @pytest.mark.parametrize("rank", [1, 2])

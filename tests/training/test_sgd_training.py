@@ -394,9 +394,9 @@ again = spark.sparkContext.accumulator(0)
 lost = os.path.join(tempfile.mkdtemp(), "lost")
 real = strata.run
 
-def failing(batches, job):
+def failing(batches, job, start=None):
     from pyspark import BarrierTaskContext
-    found = list(real(batches, job))
+    found = list(real(batches, job, start))
     if BarrierTaskContext.get().partitionId() == 1:
         if not os.path.exists(lost):
             open(lost, "w").close()
