@@ -1,8 +1,8 @@
 """Model versions: many rows in shared tables, made visible together by one atomic row.
 
-A model's tables are appended first, marked with the run and with an *attempt* nobody knows yet. The model exists from
-the moment its row stands in the ``models`` table. A process killed before that leaves rows no reader looks at, which
-the next attempt of the same run removes.
+A model's tables are appended first, marked with the run and with an *attempt* nobody knows yet: the users' ids before
+all others, and then the others at once. The model exists from the moment its row stands in the ``models`` table. A
+process killed before that leaves rows no reader looks at, which the next attempt of the same run removes.
 
 ==========  ======================================================  ==========================
 table       rows                                                    written
@@ -20,8 +20,9 @@ import builtins
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
@@ -29,9 +30,11 @@ from pyspark.sql import functions as F
 
 from mfspark.errors import StoreError
 from mfspark.store import tables
+from mfspark.store.at_once import at_once
 from mfspark.store.schemas import ATTEMPT_COLUMNS, MODEL_TABLES, MODELS, ModelTable, ModelVersion
 from mfspark.store.tables import Location, literal
 
+FIRST_WRITTEN = "user_ids"  # and last deleted: where an attempt has no row in it, it has none anywhere
 _RUN_ID = re.compile(r"^[\w.:+@=-]{1,200}$")
 
 
@@ -69,9 +72,8 @@ class Registry:
 
     def list(self) -> builtins.list[ModelVersion]:
         """Return every published model, oldest first (empty where nothing was published yet)."""
-        if not tables.exists(self._spark, self._models):
-            return []
-        return sorted(ModelVersion.stored(row.asDict()) for row in tables.read(self._spark, self._models).collect())
+        rows = tables.find(self._spark, self._models)
+        return [] if rows is None else sorted(ModelVersion.stored(row.asDict()) for row in rows.collect())
 
     def get(self, version: int | None = None, run_id: str | None = None) -> ModelVersion:
         """Return one published model: the latest, a version number, or a run id's.
@@ -193,17 +195,22 @@ class Registry:
         """
         check_run_id(run_id)
         attempt = _new_attempt()
-        prepared = self._prepare(run_id, attempt, model_tables, parameters)
-        for name, rows in prepared.items():
-            tables.append(rows, self._address(name), ATTEMPT_COLUMNS, new_columns=MODEL_TABLES[name].open_ended)
-        published = self._publish_row(run_id, attempt, _json(parameters), _json(metrics or {}))
-        self._delete_older_attempts(run_id, attempt)
+        told = _json(parameters), _json(metrics or {})
+        rows = self._prepare(run_id, attempt, model_tables, parameters)
+        self._append(FIRST_WRITTEN, rows.pop(FIRST_WRITTEN))
+        appends = [partial(self._append, name, frame) for name, frame in rows.items()]
+        older = f"run_id = {literal(run_id)} AND attempt < {literal(attempt)}"
+        asked: tuple[Callable[[], Any], ...] = partial(self._free_version, run_id), partial(self._has_rows, older)
+        *_, version, stale = at_once(self._spark, [*appends, *asked])
+        published = self._publish_row(version, run_id, attempt, *told)
+        if stale:
+            self._delete_attempts(older)
         return published
 
     def _prepare(
         self, run_id: str, attempt: str, model_tables: Mapping[str, DataFrame], parameters: Mapping[str, Any]
     ) -> dict[str, DataFrame]:
-        """Check every table before the first is written, and create those that do not exist."""
+        """Return the rows of every table, after a check of all of them: nothing is written yet."""
         pairs = [(str(name), json.dumps(value)) for name, value in parameters.items()]
         given = {**model_tables, "parameters": self._spark.createDataFrame(pairs, "name string, value string")}
         prepared = {}
@@ -211,31 +218,33 @@ class Registry:
             if name not in given:
                 raise StoreError(f"the model to publish lacks the table {name!r}; it needs {', '.join(MODEL_TABLES)}")
             rows = _fit_columns(given[name], name, spec)
-            rows = rows.select(F.lit(run_id).alias("run_id"), F.lit(attempt).alias("attempt"), "*")
-            columns = {field.name: field.dataType.simpleString() for field in rows.schema}
-            tables.create(self._spark, self._address(name), columns, ATTEMPT_COLUMNS)
-            tables.check_types(rows, self._address(name))
-            prepared[name] = rows
+            prepared[name] = rows.select(F.lit(run_id).alias("run_id"), F.lit(attempt).alias("attempt"), "*")
+        checks = [partial(tables.check_types, rows, self._address(name)) for name, rows in prepared.items()]
+        at_once(self._spark, checks)
         return prepared
 
-    def _publish_row(self, run_id: str, attempt: str, parameters: str, metrics: str) -> ModelVersion:
+    def _append(self, name: str, rows: DataFrame) -> None:
+        more = MODEL_TABLES[name].open_ended
+        tables.append(rows, self._address(name), ATTEMPT_COLUMNS, new_columns=more, checked=True)
+
+    def _free_version(self, run_id: str) -> int:
+        """Return the number of a run in the table of models, which is created where there is none."""
         tables.create(self._spark, self._models, MODELS, properties={"delta.isolationLevel": "Serializable"})
+        return _version_for(run_id, self.list())
+
+    def _publish_row(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> ModelVersion:
         while True:
-            version = self._next_version(run_id)
             tables.retry_on_conflict(lambda v=version: self._merge(v, run_id, attempt, parameters, metrics))  # type: ignore[misc]
-            published = {model.run_id: model for model in self.list()}.get(run_id)
-            if published is not None and published.attempt == attempt:
-                return published
-            if published is not None and published.attempt > attempt:
+            published = self.list()
+            own = next((model for model in published if model.run_id == run_id), None)
+            if own is not None and own.attempt == attempt:
+                return own
+            if own is not None and own.attempt > attempt:
                 raise StoreError(
-                    f"run {run_id} was published by a later attempt as version {published.version}; this one is void"
+                    f"run {run_id} was published by a later attempt as version {own.version}; this one is void"
                 )
             # Another run took the version number between the look-up and the MERGE: take the next one.
-
-    def _next_version(self, run_id: str) -> int:
-        published = self.list()
-        own = [model.version for model in published if model.run_id == run_id]
-        return own[0] if own else 1 + max((model.version for model in published), default=0)
+            version = _version_for(run_id, published)
 
     def _merge(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> None:
         # A version number already taken matches and is left alone, so no number is ever given twice.
@@ -251,14 +260,14 @@ class Registry:
             "WHEN NOT MATCHED THEN INSERT *"
         ).collect()
 
-    def _delete_older_attempts(self, run_id: str, attempt: str) -> None:
-        older = f"run_id = {literal(run_id)} AND attempt < {literal(attempt)}"
-        # The first table an attempt writes is the last one cleaned: where it has no older rows, no other table has.
-        first, *others = MODEL_TABLES
-        if tables.read(self._spark, self._address(first)).where(older).select("attempt").first() is None:
-            return
-        for name in (*others, first):
-            tables.delete(self._spark, self._address(name), older)
+    def _has_rows(self, attempts: str) -> bool:
+        first = tables.read(self._spark, self._address(FIRST_WRITTEN))
+        return first.where(attempts).select("attempt").first() is not None
+
+    def _delete_attempts(self, attempts: str) -> None:
+        others = [self._address(name) for name in MODEL_TABLES if name != FIRST_WRITTEN]
+        at_once(self._spark, [partial(tables.delete, self._spark, address, attempts) for address in others])
+        tables.delete(self._spark, self._address(FIRST_WRITTEN), attempts)
 
     def _read_attempt(self, model: ModelVersion, spec: ModelTable) -> DataFrame:
         rows = tables.read(self._spark, self.location.table(spec.stored_as))
@@ -274,6 +283,11 @@ def check_run_id(run_id: str) -> str:
     if not _RUN_ID.match(run_id):
         raise StoreError(f"run id {run_id!r} is not usable: take 1 to 200 letters, digits or any of _ . : + @ = -")
     return run_id
+
+
+def _version_for(run_id: str, published: builtins.list[ModelVersion]) -> int:
+    own = [model.version for model in published if model.run_id == run_id]
+    return own[0] if own else 1 + max((model.version for model in published), default=0)
 
 
 def _fit_columns(df: DataFrame, name: str, spec: ModelTable) -> DataFrame:

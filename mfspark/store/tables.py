@@ -120,15 +120,19 @@ def read(spark: SparkSession, address: str, version: int | None = None) -> DataF
         return table
 
 
-def exists(spark: SparkSession, address: str) -> bool:
-    """Return whether there is a Delta table at an address."""
+def find(spark: SparkSession, address: str) -> DataFrame | None:
+    """Return the Delta table at an address as it is now, or None where there is none."""
     try:
-        read(spark, address)
+        return read(spark, address)
     except StoreError as error:
         if _MISSING.search(str(error)):
-            return False
+            return None
         raise
-    return True
+
+
+def exists(spark: SparkSession, address: str) -> bool:
+    """Return whether there is a Delta table at an address."""
+    return find(spark, address) is not None
 
 
 def current_version(spark: SparkSession, address: str) -> int:
@@ -175,8 +179,10 @@ def overwrite(df: DataFrame, address: str, partition_by: Sequence[str] = ()) -> 
         retry_on_conflict(lambda: _save(writer, address))
 
 
-def append(df: DataFrame, address: str, partition_by: Sequence[str] = (), new_columns: bool = False) -> None:
-    """Append rows to a table, creating it when it does not exist.
+def append(
+    df: DataFrame, address: str, partition_by: Sequence[str] = (), new_columns: bool = False, checked: bool = False
+) -> None:
+    """Append rows to a table, creating it when it does not exist; several writers may do so at once.
 
     Parameters
     ----------
@@ -188,13 +194,16 @@ def append(df: DataFrame, address: str, partition_by: Sequence[str] = (), new_co
         The partition columns of the table.
     new_columns : bool
         Whether columns the table lacks are added to it (null in the rows already there).
+    checked : bool
+        Whether ``check_types`` has been called already. (Delta refuses other types as well, in its own words.)
 
     Raises
     ------
     StoreError
         A column's type differs from the table's.
     """
-    check_types(df, address)
+    if not checked:
+        check_types(df, address)
     writer = df.write.format("delta").mode("append").partitionBy(*partition_by)
     if new_columns:
         writer = writer.option("mergeSchema", "true")
@@ -267,10 +276,8 @@ def check_types(df: DataFrame, address: str) -> None:
     StoreError
         A column of both has two types; the message names it.
     """
-    spark = df.sparkSession
-    if not exists(spark, address):
-        return
-    stored = {field.name: field.dataType for field in read(spark, address).schema}
+    table = find(df.sparkSession, address)
+    stored = {} if table is None else {field.name: field.dataType for field in table.schema}
     for field in df.schema:
         there = stored.get(field.name)
         if there is not None and there.simpleString() != field.dataType.simpleString():

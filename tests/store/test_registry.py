@@ -1,8 +1,11 @@
 """Model versions: published whole, replaced by run id, never numbered twice."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 
 import pytest
+from pyspark.sql import DataFrame
 
 from mfspark.errors import StoreError
 from mfspark.store import Registry, tables
@@ -157,31 +160,43 @@ def test_the_same_run_published_twice_at_once_leaves_one_whole_model(spark, tmp_
     assert values_of(registry, registry.get()) in ({1.0}, {2.0})
 
 
+def attempts(spark, registry):
+    """How many attempts have rows in each table, visible or not."""
+    read = [tables.read(spark, registry.location.table(name)).selectExpr(f"'{name}'", "attempt") for name in ORDER]
+    found = Counter(row[0] for row in reduce(DataFrame.union, read).distinct().collect())
+    return [found[name] for name in ORDER]
+
+
 class Killed(BaseException):
     """Ends a publication where no handler can tidy up, as kill -9 does (tests/jobs kills a real training process)."""
 
 
-@pytest.mark.parametrize("dies_after", ["user_factors", "parameters"])
-def test_a_killed_publication_is_invisible_and_its_rerun_succeeds(spark, tmp_path, monkeypatch, dies_after):
+ORDER = ["model_user_ids", "user_factors", "item_factors", "model_item_ids", "history", "parameters"]
+
+
+@pytest.mark.parametrize("written", [1, 2, 6], ids=lambda count: f"{count} of 6")
+def test_a_killed_publication_is_invisible_and_its_rerun_succeeds(spark, tmp_path, monkeypatch, written):
     registry = Registry(spark, str(tmp_path))
-    registry.publish_tables("run-1", model_tables(spark, 1), {})
+    registry.publish_tables("run-1", model_tables(spark, 1), {"rank": 2})
     append = tables.append
 
     def append_then_die(df, address, *args, **kwargs):
-        append(df, address, *args, **kwargs)
-        if address.endswith(dies_after):
+        name = address.rsplit("/", 1)[1]
+        if name in ORDER[:written]:
+            append(df, address, *args, **kwargs)
+        if name != ORDER[0] or written == 1:
             raise Killed
 
     monkeypatch.setattr(tables, "append", append_then_die)
     with pytest.raises(Killed):
-        registry.publish_tables("run-2", model_tables(spark, 9), {})
+        registry.publish_tables("run-2", model_tables(spark, 9), {"rank": 2})
     monkeypatch.undo()
-    # The killed attempt's rows are in the table, and no reader sees them.
-    assert tables.read(spark, registry.location.table("user_factors")).count() == 4
+    # The killed attempt's rows are in some tables, and no reader sees them.
+    assert attempts(spark, registry) == [2] * written + [1] * (len(ORDER) - written)
     assert [model.run_id for model in registry.list()] == ["run-1"]
     assert values_of(registry, registry.get()) == {1.0}
-    rerun = registry.publish_tables("run-2", model_tables(spark, 2), {})
+    rerun = registry.publish_tables("run-2", model_tables(spark, 2), {"rank": 2})
     assert rerun.version == 2
     assert values_of(registry, registry.get()) == {2.0}
     assert values_of(registry, registry.get(version=1)) == {1.0}
-    assert tables.read(spark, registry.location.table("user_factors")).count() == 4
+    assert attempts(spark, registry) == [2] * len(ORDER)
