@@ -41,6 +41,8 @@ DELTA_DEFAULTS = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 WORKER_DEFAULTS = {
+    # Spark asks 40 times, every 15 s, for the slots of a barrier stage that is larger than the cluster.
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "6",
     # One BLAS thread a task: the task is the unit of parallelism.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
@@ -229,6 +231,18 @@ def memory_bytes(text: str) -> int:
     """Return the bytes of an amount as Spark writes it: 512m, 4g, 1024 (MiB)."""
     number, unit = re.fullmatch(r"(\d+)([kmgtp]?)b?", text.strip().lower()).groups()  # type: ignore[union-attr]
     return int(number) << {"k": 10, "": 20, "m": 20, "g": 30, "t": 40, "p": 50}[unit]
+
+
+def live_slots(spark: SparkSession) -> int | None:
+    """Return how many tasks the executors that are there now can run at once, or None where nobody can tell."""
+    if is_connect(spark):
+        return None
+    context: Any = spark.sparkContext
+    try:
+        inner = context._jsc.sc()
+        return int(inner.maxNumConcurrentTasks(inner.resourceProfileManager().defaultResourceProfile()))
+    except Exception:  # noqa: BLE001 - a platform that does not let us look, or a JVM that has ended
+        return None
 
 
 def find_java() -> str | None:

@@ -282,7 +282,7 @@ class ALS(ExchangeEstimator, HasElasticNetParam):
 
     def _placement(self, spark: SparkSession, blocks: int) -> Placement:
         plain = self.getOrDefault("carrier") in ("auto", "broadcast") and self.getOrDefault("materializer") == "auto"
-        return choose(spark, self.getOrDefault("loop"), blocks, plain)
+        return choose(spark, "jobs" if self._most_tasks else self.getOrDefault("loop"), blocks, plain)
 
     def _train(
         self,

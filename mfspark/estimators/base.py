@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -38,6 +39,17 @@ from mfspark.training.placement import JOBS, Placement, task_count
 from mfspark.training.progress import pace, reporter
 from mfspark.transport.carriers import CARRIERS
 from mfspark.transport.persist import MATERIALIZERS, STORAGE_LEVELS, Materialiser, Workspace
+from mfspark.transport.slots import SlotsLostError
+
+LOGGER = logging.getLogger("mfspark.training")
+
+
+class _Interrupted(Exception):
+    """A barrier stage has lost slots; ``fewer`` is the estimator that does without them."""
+
+    def __init__(self, fewer: BlockEstimator) -> None:
+        super().__init__()
+        self.fewer = fewer
 
 
 class Encoded(NamedTuple):
@@ -54,6 +66,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     _carriers: tuple[str, ...] = ("auto", *CARRIERS)
     _sides: tuple[Side, ...] = tuple(Side)
     _model: type[FactorizationModel] = FactorizationModel
+    _most_tasks: int | None = None  # how many can run at once, where a fit has found that out
     _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
     _cut_matters = False  # whether the numbers depend on how the sides are cut into blocks
     _checkpoints_at: str | None = None
@@ -132,6 +145,24 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
 
     def _fit(self, dataset: DataFrame) -> FactorizationModel:
         self._check()
+        estimator = self
+        while True:
+            try:
+                return estimator._fit_once(dataset)
+            except _Interrupted as interrupted:
+                LOGGER.warning("%s; the fit begins anew with what is left", interrupted.__cause__)
+                estimator = interrupted.fewer
+
+    def _with_slots(self, lost: SlotsLostError, layout: Layout) -> BlockEstimator:
+        """Return the estimator that trains the same model, of the same blocks, with the slots that are left."""
+        names = {side: f"num{side.stem.capitalize()}Blocks" for side in self._sides}
+        fewer: BlockEstimator = self.copy(
+            {self.getParam(name): len(layout.bounds[side]) - 1 for side, name in names.items()}
+        )
+        fewer._most_tasks = lost.slots
+        return fewer
+
+    def _fit_once(self, dataset: DataFrame) -> FactorizationModel:
         columns = self._columns()
         with Workspace(self._materialiser()) as workspace:
             encoded = workspace.keep(encode(select(dataset, columns)))
@@ -164,7 +195,12 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             else:
                 workspace.later(release)
                 blocks = frame if once else workspace.replace(encoded, frame)
-            fitted, history = self._train(blocks, layout, found, settings, checkpoints)
+            try:
+                fitted, history = self._train(blocks, layout, found, settings, checkpoints)
+            except SlotsLostError as lost:
+                if lost.slots == 0:
+                    raise
+                raise _Interrupted(self._with_slots(lost, layout)) from lost
             self._finish(checkpoints)
         model = self._model._of(self, fitted, history, dataset)
         if seen is not None:

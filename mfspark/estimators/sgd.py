@@ -231,7 +231,8 @@ class SGD(LossEstimator, HasStepSize):
         self._check_ratings(found)
         recipe, users = self._recipe(found, settings), layout.bounds[0]
         items = balanced_bounds(found.sides[1].counts, len(users) - 1, 1.0)
-        tasks, every = share(blocks.sparkSession, len(users) - 1).tasks, pace(self._optional("verbose"))
+        tasks = share(blocks.sparkSession, len(users) - 1, self._most_tasks).tasks
+        every = pace(self._optional("verbose"))
         job = Job(recipe, replace(layout, bounds=(users, items)), tasks, every=every)
         sides, history = fit(blocks, job, checkpoints)
         return self._result(found, settings, sides, recipe.mean), history

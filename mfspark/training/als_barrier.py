@@ -32,6 +32,7 @@ from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
 from mfspark.transport.barrier import Alone, Peers
 from mfspark.transport.carriers import Carried, carry
+from mfspark.transport.slots import together
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def fit(blocks: DataFrame, job: Job, factors: Factors, checkpoints: Checkpoints 
     ------
     TrainingError
         Some row's equations have no finite solution, or the loss is not finite.
+    SlotsLostError
+        An executor was lost, and for too long no other one took its place.
     """
     history = checkpoints.resume(factors)
     while True:
@@ -103,7 +106,8 @@ def _stage(blocks: DataFrame, job: Job, factors: Factors) -> list[Iteration]:
         # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
         frame = place(frame, "block", job.tasks)
     try:
-        return task_rows.collect(Carried(frame, release).collect(), factors.sides)
+        with together(blocks.sparkSession, job.tasks):
+            return task_rows.collect(Carried(frame, release).collect(), factors.sides)
     except UnsolvableError as error:
         raise error.named(factors) from None
 

@@ -55,9 +55,19 @@ def choose(spark: SparkSession, loop: str, blocks: int, plain: bool = True) -> P
     return _checked(spark, Placement(blocks), "loop='jobs' to train without a barrier stage")
 
 
-def share(spark: SparkSession, blocks: int) -> Placement:
-    """Decide how many barrier tasks share d blocks: the largest divisor of d that the slots can run at once."""
-    tasks = task_count(blocks, default_parallelism(spark))
+def share(spark: SparkSession, blocks: int, most: int | None = None) -> Placement:
+    """Decide how many barrier tasks share d blocks: the largest divisor of d that the slots can run at once.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        Its slots and its configuration count.
+    blocks : int
+        d.
+    most : int, optional
+        The slots there are, where that is known to be less than the session says.
+    """
+    tasks = task_count(blocks, most or default_parallelism(spark))
     return _checked(spark, Placement(tasks), "numUserBlocks=1 to train in a single task")
 
 

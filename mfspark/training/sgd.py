@@ -41,6 +41,7 @@ from mfspark.training.sgd_state import State, columns, table
 from mfspark.training.sgd_worker import Job, Worker
 from mfspark.transport.barrier import Alone, Peers
 from mfspark.transport.carriers import Carried, carry
+from mfspark.transport.slots import together
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -110,6 +111,8 @@ def fit(blocks: DataFrame, job: Job, checkpoints: Checkpoints = NEVER) -> Fit:
     ------
     TrainingError
         The fit diverges.
+    SlotsLostError
+        An executor was lost, and for too long no other one took its place.
     """
     recipe, whole = job.recipe, checkpoints.active
     stopping = Stopping(recipe.epochs, recipe.tol)
@@ -150,4 +153,5 @@ def _stage(blocks: DataFrame, job: Job, state: State) -> list[Iteration]:
     if barrier:
         # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
         rows = place(rows, "block", job.tasks)
-    return task_rows.collect(Carried(rows, release).collect(), state.sides, state.course)
+    with together(blocks.sparkSession, job.tasks):
+        return task_rows.collect(Carried(rows, release).collect(), state.sides, state.course)
