@@ -40,6 +40,12 @@ DELTA_DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
+CLUSTER_DEFAULTS = {
+    # 50 tasks a look at a table is what costs a small job most; a log of a million files wants more than this.
+    "spark.databricks.delta.snapshotPartitions": "4",
+    "spark.python.unix.domain.socket.enabled": "true",
+}
+"""Where ``spark-submit``, the cluster or the caller have not decided."""
 WORKER_DEFAULTS = {
     # Spark asks 40 times, every 15 s, for the slots of a barrier stage that is larger than the cluster.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "6",
@@ -129,6 +135,8 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
         _use_java()
     elif "PYSPARK_GATEWAY_PORT" in os.environ:
         _check_submitted_jars()
+    if master is None or not master.startswith("local"):
+        settings = _undecided(CLUSTER_DEFAULTS) | settings
     builder = SparkSession.builder.appName(app_name)
     if master is not None:
         builder = builder.master(master)
@@ -145,6 +153,16 @@ def _check_submitted_jars() -> None:
     jvm: Any = SparkContext._jvm
     if not jvm.org.apache.spark.util.Utils.classIsLoadable(DELTA_DEFAULTS["spark.sql.extensions"]):
         raise SetupError(f"spark-submit was started without Delta Lake: give it --packages {delta_coordinate()}")
+
+
+def _undecided(defaults: dict[str, str]) -> dict[str, str]:
+    """Return the settings without those that ``spark-submit`` was given."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return defaults
+    from pyspark import SparkConf
+
+    given = SparkConf()
+    return {key: value for key, value in defaults.items() if not given.contains(key)}
 
 
 def is_connect(spark: SparkSession) -> bool:

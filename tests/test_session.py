@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mfspark import session
 from mfspark.session import driver_limit
 
 
@@ -20,3 +21,12 @@ from mfspark.session import driver_limit
 def test_the_driver_holds_a_quarter_of_its_memory_or_what_is_set(settings, limit):
     conf = SimpleNamespace(get=lambda name, default=None: settings.get(name, default))
     assert driver_limit(SimpleNamespace(conf=conf)) == limit
+
+
+def test_what_was_submitted_is_not_overwritten(monkeypatch):
+    partitions = "spark.databricks.delta.snapshotPartitions"
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    assert session._undecided(session.CLUSTER_DEFAULTS) == session.CLUSTER_DEFAULTS
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr("pyspark.SparkConf", lambda: SimpleNamespace(contains=partitions.__eq__))
+    assert set(session._undecided(session.CLUSTER_DEFAULTS)) == set(session.CLUSTER_DEFAULTS) - {partitions}
