@@ -44,11 +44,11 @@ CLUSTER_DEFAULTS = {
     # 50 tasks a look at a table is what costs a small job most; a log of a million files wants more than this.
     "spark.databricks.delta.snapshotPartitions": "4",
     "spark.python.unix.domain.socket.enabled": "true",
+    # Spark asks 40 times, every 15 s, for the slots of a barrier stage that is larger than the cluster.
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "6",
 }
 """Where ``spark-submit``, the cluster or the caller have not decided."""
 WORKER_DEFAULTS = {
-    # Spark asks 40 times, every 15 s, for the slots of a barrier stage that is larger than the cluster.
-    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "6",
     # One BLAS thread a task: the task is the unit of parallelism.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
