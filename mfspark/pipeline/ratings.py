@@ -94,7 +94,8 @@ def keeping() -> Iterator[Keep]:
 
     def keep(df: DataFrame) -> DataFrame:
         try:
-            kept.append(df.persist())
+            with _sized_by_their_bytes(df.sparkSession):
+                kept.append(df.persist())
         except PySparkException:
             return df
         return kept[-1]
@@ -104,6 +105,18 @@ def keeping() -> Iterator[Keep]:
     finally:
         for df in kept:
             df.unpersist()
+
+
+@contextmanager
+def _sized_by_their_bytes(spark: SparkSession) -> Iterator[None]:
+    """Let kept rows have as many partitions as their bytes need: else 200, each of which every job reads again."""
+    name = "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning"
+    before = spark.conf.get(name, None)
+    spark.conf.set(name, "true")
+    try:
+        yield
+    finally:
+        spark.conf.set(name, before) if before is not None else spark.conf.unset(name)
 
 
 def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from mfspark.data import random_split
 from mfspark.errors import ConfigError, DataError, ParameterError, StoreError
 from mfspark.pipeline import evaluate, ingest, predict, train
 from mfspark.pipeline.command import summary
+from mfspark.pipeline.ratings import keeping
 from mfspark.pipeline.training import estimator_of
 from mfspark.store import Registry, tables
 
@@ -258,3 +259,20 @@ def test_a_ratings_version_that_does_not_exist(spark, done):
     config, _ = done
     with pytest.raises(StoreError, match="ratings at version 99"):
         train(spark, replace(config, train=replace(config.train, ratings_version=99)), "refused")
+
+
+def test_kept_rows_have_the_partitions_their_bytes_need(spark, tmp_path):
+    names = ("spark.sql.adaptive.enabled", "spark.sql.shuffle.partitions")
+    before = {name: spark.conf.get(name) for name in names}
+    try:
+        for name, value in zip(names, ("true", "50"), strict=True):
+            spark.conf.set(name, value)
+        with keeping() as keep:
+            kept = keep(spark.range(1000).groupBy((F.col("id") % 100).alias("n")).count())
+            assert kept.count() == 100
+            kept.write.parquet(str(tmp_path / "kept"))
+    finally:
+        for name, value in before.items():
+            spark.conf.set(name, value)
+    assert len(list((tmp_path / "kept").glob("*.parquet"))) <= 2
+    assert spark.conf.get("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "false") == "false"
