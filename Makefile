@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
 
-.PHONY: help setup run test test-fast check bench dist notebooks clean
+.PHONY: help setup run test test-fast check bench dist cluster-test notebooks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ bench: $(READY) ## Measure against the peers (installs them once)
 
 dist: $(READY) ## The wheel, dist/mfspark.zip for --py-files, dist/environment.tar.gz for --archives
 	@conf/dist.sh
+
+# Every fault has a cluster of its own, which has two workers of one core. FAULTS=short is what CI runs.
+cluster-test: dist ## Faults and shipping on a standalone cluster (FAULTS=short ARGS="-k barrier")
+	@MFSPARK_FAULTS=$(FAULTS) $(BIN)/python -m pytest -s tests/cluster/test_*.py $(ARGS)
 
 notebooks: $(READY) ## Execute every notebook with the Python of .venv
 	@$(BIN)/python notebooks/run.py $(ARGS)

@@ -1,4 +1,4 @@
-"""The command ``mfspark-plan``: what a fit of ALS will take, by its counts."""
+"""The command ``mfspark-plan``: what a fit of ALS will take, for a table of ratings or for bare counts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from mfspark.data import Source, read_ratings
 from mfspark.errors import MFSparkError, ParameterError
-from mfspark.session import memory_bytes, usual_driver_limit
-from mfspark.training.cost import Cluster, Counts, Plan, plan
+from mfspark.session import memory_bytes, spark_session, usual_driver_limit
+from mfspark.training.cost import Cluster, Counts, Plan, counted_pairs, plan
 
 SERIES = (
     (Counts(10**6, 6_040, 3_706), 1, 2, "4g"),
@@ -40,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mfspark-plan", description=__doc__)
     whole = {"type": lambda text: int(float(text))}
+    parser.add_argument("--table", help="ratings: a path or a table name, counted by Spark")
+    parser.add_argument("--format", default="auto", help="of the table, as source.format of the jobs")
+    for name in ("user", "item", "rating"):
+        parser.add_argument(f"--{name}", default=name, help="column of the table")
     for name in ("ratings", "users", "items"):
         parser.add_argument(f"--{name}", help="bare count (1e9 is a number)", **whole)  # type: ignore[arg-type]
     parser.add_argument("--rank", default=64, help="factors (default 64)", **whole)  # type: ignore[arg-type]
@@ -66,10 +74,41 @@ def _cluster(arguments: argparse.Namespace, executors: int, cores: int, memory: 
 
 def _one(arguments: argparse.Namespace) -> list[str]:
     cluster = _cluster(arguments, arguments.executors, arguments.cores, arguments.memory)
-    counts = Counts(arguments.ratings or 0, arguments.users or 0, arguments.items or 0)
-    if min(counts) < 1 or arguments.rank < 1:
-        raise ParameterError("give --ratings, --users and --items, all above 0; --rank too")
-    return _lines(counts, arguments, cluster, plan(counts, arguments.rank, cluster, arguments.iterations))
+    if arguments.table is None:
+        counts = Counts(arguments.ratings or 0, arguments.users or 0, arguments.items or 0)
+        if min(counts) < 1 or arguments.rank < 1:
+            raise ParameterError("give --table, or --ratings, --users and --items, all above 0; --rank too")
+        return _lines(counts, arguments, cluster, plan(counts, arguments.rank, cluster, arguments.iterations))
+    return _of_table(arguments, cluster)
+
+
+def _of_table(arguments: argparse.Namespace, cluster: Cluster) -> list[str]:
+    spark = spark_session("mfspark-plan")
+    source = Source(arguments.table, arguments.format, arguments.user, arguments.item, arguments.rating, None)
+    ratings = read_ratings(spark, source).select("user", "item").na.drop()
+    histograms = [_histogram(ratings, side) for side in ("user", "item")]
+    numbers = [sum(rows for _, rows in histogram) for histogram in histograms]
+    counts = Counts(sum(n * rows for n, rows in histograms[0]), *numbers)
+    if min(counts) < 1:
+        raise ParameterError(f"{arguments.table} has no ratings: check the path and the columns")
+    first = plan(counts, arguments.rank, cluster, arguments.iterations)
+    expected = [counted_pairs(histogram, first.blocks) for histogram in histograms]
+    measured = [_pairs(ratings, fixed, other, first.blocks) for fixed, other in (("user", "item"), ("item", "user"))]
+    found = plan(counts, arguments.rank, cluster, arguments.iterations, (measured[0], measured[1]))
+    unit = 4.0 * arguments.rank
+    note = f"exchange     {_size(unit * sum(expected))} a sweep by the formula, {_size(unit * sum(measured))} counted"
+    return [*_lines(counts, arguments, cluster, found), note]
+
+
+def _histogram(ratings: DataFrame, side: str) -> list[tuple[int, int]]:
+    """Return how many ratings a row of a side has, and how many rows have so many."""
+    found = ratings.groupBy(side).count().groupBy("count").agg(F.count("*").alias("rows")).collect()
+    return [(row["count"], row["rows"]) for row in found]
+
+
+def _pairs(ratings: DataFrame, fixed: str, other: str, blocks: int) -> int:
+    """Count the (block, row) pairs of the fixed side, the other one cut by a hash."""
+    return ratings.select(fixed, F.pmod(F.xxhash64(other), F.lit(blocks))).distinct().count()
 
 
 def _lines(counts: Counts, arguments: argparse.Namespace, cluster: Cluster, found: Plan) -> list[str]:

@@ -15,7 +15,7 @@ from mfspark.config import load
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
-TARGETS = ("setup", "run", "test", "test-fast", "check", "bench", "dist", "notebooks", "clean")
+TARGETS = ("setup", "run", "test", "test-fast", "check", "bench", "dist", "cluster-test", "notebooks", "clean")
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)

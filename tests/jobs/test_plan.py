@@ -1,4 +1,4 @@
-"""``mfspark-plan``; the README's table is what it prints."""
+"""``mfspark-plan``, for bare counts and for a table; the README's table is what it prints."""
 
 from pathlib import Path
 
@@ -36,3 +36,13 @@ def test_wrong_arguments_are_one_line(arguments, message, capsys):
     assert plan.main(arguments) == 2
     told = capsys.readouterr().err
     assert told.startswith("mfspark-plan: ") and message in told and told.count("\n") == 1
+
+
+def test_a_table_is_counted(spark, tmp_path, capsys):
+    rows = [(u, i, 1.0) for u in range(40) for i in range(30) if (u * 7 + i) % 3 == 0]
+    spark.createDataFrame(rows, "user int, item int, rating double").write.parquet(str(tmp_path / "ratings"))
+    assert plan.main(["--table", str(tmp_path / "ratings"), "--executors", "2", "--cores", "2", "--rank", "8"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["data"] == f"{len(rows)} ratings, 40 users, 30 items, rank 8"
+    by_formula, counted = (float(part.split(" kB")[0]) for part in lines["exchange"].split("formula, ") if "kB" in part)
+    assert counted == pytest.approx(by_formula, rel=0.1)
