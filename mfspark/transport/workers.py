@@ -11,17 +11,19 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.errors import SetupError
-from mfspark.session import is_connect
+from mfspark.session import default_parallelism, is_connect
 
 NEEDED = ("mfspark", "numpy", "pandas", "pyarrow", "numba", "scipy", "threadpoolctl")
 """What a worker imports."""
+MOST_TASKS = 256
 _checked: weakref.WeakSet[SparkSession] = weakref.WeakSet()
 
 
 def check_workers(spark: SparkSession) -> None:
     """Run a tiny job, the first time for a session, that looks for everything a worker has to import.
 
-    Called before the first job of every fit and of every use of a model.
+    It has a task for every slot, so that nearly every executor is looked at. Called before the first job of every fit
+    and of every use of a model.
 
     Parameters
     ----------
@@ -36,15 +38,19 @@ def check_workers(spark: SparkSession) -> None:
     if spark in _checked:
         return
     try:
-        (row,) = spark.range(1).coalesce(1).select(F.udf(_probe(NEEDED), "string")("id").alias("found")).collect()
+        tasks = min(default_parallelism(spark), MOST_TASKS)
+        look = F.udf(_probe(NEEDED), "string")
+        rows = spark.range(0, tasks, 1, tasks).select(look("id").alias("found")).collect()
     except Exception as error:
         reason = _reason(str(error))
         if reason is None:
             raise
         raise SetupError(_advice(reason, is_connect(spark))) from None
-    executable, missing = row["found"].split("\n")
-    if missing:
-        raise SetupError(_advice(f"the workers' Python {executable} lacks {missing}", is_connect(spark)))
+    found = [row["found"].split("\n") for row in rows]
+    for executable, missing, host in found:
+        if missing:
+            where = "" if all(other[1] for other in found) else f" on {host} (not on all of them)"
+            raise SetupError(_advice(f"the workers' Python {executable}{where} lacks {missing}", is_connect(spark)))
     _checked.add(spark)
 
 
@@ -53,10 +59,11 @@ def _probe(needed: tuple[str, ...]) -> Any:
 
     def look(_: int) -> str:
         import importlib.util
+        import socket
         import sys
 
         lacking = [name for name in needed if importlib.util.find_spec(name) is None]
-        return sys.executable + "\n" + ", ".join(lacking)
+        return "\n".join((sys.executable, ", ".join(lacking), socket.gethostname()))
 
     return look
 

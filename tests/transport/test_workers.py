@@ -76,8 +76,18 @@ def test_advice_is_one_line_for_each_kind_of_session():
 
 
 def test_the_probe_names_every_lacking_module():
-    executable, missing = _probe(("numpy", "no_such_module", "nor_this"))(0).split("\n")
+    executable, missing, _host = _probe(("numpy", "no_such_module", "nor_this"))(0).split("\n")
     assert executable == sys.executable and missing == "no_such_module, nor_this"
+
+
+def test_one_lacking_executor_among_others_is_named(spark, monkeypatch):
+    def probe(_):
+        return lambda n: "\n".join(("python", "numba" if n == 1 else "", f"host{n}"))
+
+    monkeypatch.setattr(workers, "_probe", probe)
+    workers._checked.discard(spark)
+    with pytest.raises(SetupError, match=r"Python python on host1 \(not on all of them\) lacks numba: .*--archives"):
+        check_workers(spark)
 
 
 def test_a_session_is_asked_once(spark, monkeypatch):
