@@ -146,12 +146,20 @@ class TrainConfig(Section):
 
     path: Text | None = Field(None, description="ratings to train on directly, read as section source says")
     ratings_version: Whole | None = Field(None, ge=0, description="version of the ratings table; null: the newest")
+    start_from: Literal["latest"] | None = Field(
+        None, description="whose factors ids start from: the newest model of another run; drawn ones if there is none"
+    )
+    start_version: Whole | None = Field(None, ge=1, description="the model version whose factors ids start from")
 
     @model_validator(mode="after")
     def _agrees(self) -> TrainConfig:
         refuse(
             self.path is not None and self.ratings_version is not None,
             "train.ratings_version: contradicts train.path, which is not the ratings table; give one of them",
+        )
+        refuse(
+            self.start_from is not None and self.start_version is not None,
+            "train.start_version: contradicts train.start_from; give one of them",
         )
         return self
 

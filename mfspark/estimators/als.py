@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
-from mfspark.estimators.exchange import ExchangeEstimator
+from mfspark.estimators.initial import StartingEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.objective import CONFIDENCES, Settings
 from mfspark.model.factorization import Factorization
@@ -23,12 +23,12 @@ from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping, run
 from mfspark.training.placement import LOOPS, OLD_LOOPS, Placement, choose
 from mfspark.training.progress import pace
-from mfspark.training.starts import POWER_STEPS, Start, initial_factors, of_length, power_length, power_settings
+from mfspark.training.starts import POWER_STEPS, initial_factors, of_length, power_length, power_settings
 
 SOLVER_NAMES = ("auto", "cholesky", "dual", "cg", "subspace", "coordinate")
 
 
-class ALS(ExchangeEstimator, HasElasticNetParam):
+class ALS(StartingEstimator, HasElasticNetParam):
     """Matrix factorization by alternating least squares, a drop-in for ``pyspark.ml.recommendation.ALS``.
 
     Explicit ratings: minimises sum w (r - x_u . y_i)^2 + sum_u lambda_U n_u^nu |x_u|^2 + sum_i lambda_V n_i^nu |y_i|^2
@@ -292,16 +292,14 @@ class ALS(ExchangeEstimator, HasElasticNetParam):
         settings: Settings,
         checkpoints: Checkpoints,
     ) -> tuple[Factorization, list[Iteration]]:
-        value, limits = self.getOrDefault, self._limits(found)
-        mode, std = self._start_mode(found), value("initStd")
-        drawn = Start(self._seed(), std, "normal" if mode == "power" else mode)
-        factors = initial_factors(found, settings, drawn)
-        factors.intercept = found.mean if value("center") else 0.0
-        if mode == "power" and not checkpoints.found:
-            powered = power_settings(settings, std, found, factors.intercept)
+        limits, (start, power) = self._limits(found), self._start(found, settings)
+        factors = initial_factors(found, settings, start)
+        factors.intercept = found.mean if self.getOrDefault("center") else 0.0
+        if power and not checkpoints.found:
+            powered = power_settings(settings, start.std, found, factors.intercept)
             steps = als_barrier.Job(layout, powered, Stopping(POWER_STEPS))
             self._alternate(blocks, steps, factors)
-            length = power_length(settings, found.rows, len(found.sides[1]), std)
+            length = power_length(settings, found.rows, len(found.sides[1]), start.std)
             factors.sides = [of_length(side, settings.rank, length) for side in factors.sides]
         every = pace(self._optional("verbose"))
         job = als_barrier.Job(layout, settings, self._stopping(), limits, type(self).__name__, every)
@@ -317,6 +315,8 @@ class ALS(ExchangeEstimator, HasElasticNetParam):
         checkpoints: Checkpoints = NEVER,
     ) -> list[Iteration]:
         """Run sweeps, replacing ``factors``; ``hooks`` are told of those that run as jobs."""
+        if job.stopping.max_iter == 0:
+            return []
         if self._placement(blocks.sparkSession, job.layout.blocks).barrier:
             return als_barrier.fit(blocks, job, factors, checkpoints)
         half_steps = HalfSteps(blocks, job.layout, job.settings, job.limits, self.getOrDefault("carrier"))

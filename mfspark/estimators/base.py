@@ -83,6 +83,18 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         if "__init__" in vars(cls) and "setParams" not in vars(cls):
             cls.setParams = with_keywords_of(cls, cls.setParams)  # type: ignore[method-assign]
 
+    def setInitialModel(self, model: FactorizationModel | None) -> BlockEstimator:
+        """Refuse an earlier model as start: ALS takes one.
+
+        Raises
+        ------
+        ParameterError
+            There is a model.
+        """
+        if model is not None:
+            raise ParameterError(f"{type(self).__name__} cannot start from a model: choose ALS, or fold new ids in")
+        return self
+
     def _settings(self, found: Totals) -> Settings:
         """Return the parameters as the kernels take them, seen from the user side."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from mfspark.blocks.routes import Sides, route
 from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator, Encoded
 from mfspark.kernels.csr import Side
+from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.training import als_exchange
@@ -111,12 +113,11 @@ class ExchangeEstimator(BlockEstimator):
 
     def _begin(self, exchange: Exchange, found: Totals, replaced: bool) -> State:
         """Return the start, on the workers; where it will be replaced, without power steps."""
-        mode, std = self._start_mode(found), self.getOrDefault("initStd")
-        start = Start(self._seed(), std, "normal" if mode == "power" else mode)
-        powered = mode == "power" and not replaced
-        return self._power_steps(exchange, found, start) if powered else als_exchange.begin(exchange, start)
+        start, power = self._start(found, exchange.settings)
+        begin = als_exchange.begin if replaced or not power else partial(self._power_steps, found)
+        return begin(exchange, start)
 
-    def _power_steps(self, exchange: Exchange, found: Totals, start: Start) -> State:
+    def _power_steps(self, found: Totals, exchange: Exchange, start: Start) -> State:
         """Return the start that two steps of the power iteration have turned towards the data."""
         settings = exchange.settings
         steps = replace(exchange, settings=power_settings(settings, start.std, found, exchange.intercept))
@@ -129,6 +130,11 @@ class ExchangeEstimator(BlockEstimator):
         return state
 
     def _start_mode(self, found: Totals) -> str:
+        """Return the start that is drawn."""
+        raise NotImplementedError
+
+    def _start(self, found: Totals, settings: Settings) -> tuple[Start, bool]:
+        """Return where the fit starts, and whether power steps are to follow."""
         raise NotImplementedError
 
 

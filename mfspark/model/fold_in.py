@@ -62,6 +62,22 @@ def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFram
     return solved.frame(spark, ids.kinds[side].simpleString())
 
 
+def extended(fitted: Factorization, side: Side, folded: DataFrame) -> Factorization:
+    """Return the numbers with the rows of a frame (id, features, bias) among them, in the place of those of their ids.
+
+    Both are read into the driver.
+    """
+    new = FactorTable.read(folded, "folded-in factors", fitted.settings, side)
+    before = fitted.ids[side]
+    kept = pc.invert(pc.is_in(before, value_set=new.ids.cast(before.type)))
+    ids = pa.concat_arrays([before.filter(kept), new.ids.cast(before.type)])
+    order = pc.array_sort_indices(ids)
+    array = np.concatenate([fitted.sides[side][kept.to_numpy(zero_copy_only=False)], new.array])[order.to_numpy()]
+    own, other = (ids.take(order), array), (fitted.ids[side.other], fitted.sides[side.other])
+    users, items = (own, other) if side is Side.USER else (other, own)
+    return replace(fitted, ids=(users[0], items[0]), sides=(users[1], items[1]))
+
+
 def _widened(dataset: DataFrame, ids: IdColumns) -> DataFrame:
     """Return a data set whose whole ids are longs, so that those beyond the model's type are seen as such."""
     given = [ids.check(dataset, side) for side in Side]

@@ -16,7 +16,7 @@ from mfspark.kernels.csr import Side
 from mfspark.kernels.rows import unit_rows
 from mfspark.model.explain import explain
 from mfspark.model.factorization import Factorization
-from mfspark.model.fold_in import fold_in
+from mfspark.model.fold_in import extended, fold_in
 from mfspark.model.ids import IdColumns
 from mfspark.model.params import block_size, cold_start
 from mfspark.model.predict import add_predictions, pair_data
@@ -247,6 +247,24 @@ class FactorizationModel(StoredModel):
         ``foldInUsers`` with the sides swapped; so are its parameters and errors.
         """
         return fold_in(self.fitted, self._id_columns(), Side.ITEM, ratings, self._columns(ratingCol, weightCol))
+
+    def withUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> Self:
+        """Return a model that has the users of these ratings, too; those it knows get new factors.
+
+        Parameters
+        ----------
+        ratings, ratingCol, weightCol
+            As in ``foldInUsers``, whose factors they get; all items must be known.
+
+        Raises
+        ------
+        DataError, ParameterError
+            As in ``foldInUsers``.
+        """
+        folded = self.foldInUsers(ratings, ratingCol, weightCol)
+        model = self.of_numbers(extended(self.fitted, Side.USER, folded))
+        model._history = self._history
+        return model
 
     def explain(
         self, pairs: DataFrame, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None

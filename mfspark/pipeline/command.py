@@ -61,7 +61,7 @@ def run_jobs(name: str, jobs: Sequence[Job], argv: Sequence[str] | None = None) 
     """
     arguments = _parser(name).parse_args(argv)
     try:
-        config = load(arguments.config, arguments.set, arguments.run_id)
+        config = load(arguments.config, [*arguments.set, *_start(arguments)], arguments.run_id)
         run_id = config.run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         with _progress(arguments.level):
             spark = _session(config)
@@ -95,12 +95,24 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--run-id", help="repeating a run id replaces what it wrote; a killed training goes on (default: a new one)"
     )
+    if name in ("train", "run"):
+        parser.add_argument(
+            "--from", dest="start", metavar="latest|VERSION", help="start from that model's factors: a daily refresh"
+        )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     told = parser.add_mutually_exclusive_group()
     levels: dict[str, Any] = {"dest": "level", "action": "store_const", "default": logging.INFO}
     told.add_argument("--quiet", const=logging.WARNING, help="no progress on stderr", **levels)
     told.add_argument("--verbose", const=logging.DEBUG, help="more progress on stderr", **levels)
     return parser
+
+
+def _start(arguments: argparse.Namespace) -> list[str]:
+    """Return the overrides for ``--from``."""
+    start = getattr(arguments, "start", None)
+    if start is None:
+        return []
+    return [f"train.start_from={start}" if start == "latest" else f"train.start_version={start}"]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from mfspark.config import ESTIMATORS, Config
 from mfspark.errors import ConfigError, ParameterError
+from mfspark.model.load import load_model
 from mfspark.pipeline.ratings import (
     HOLDOUT,
     Keep,
@@ -21,8 +22,9 @@ from mfspark.pipeline.ratings import (
     training_record,
     with_holdout,
 )
-from mfspark.store import Location, Registry, checkpoints, tables
+from mfspark.store import Location, ModelVersion, Registry, checkpoints, tables
 from mfspark.store.schemas import MODEL_TABLES
+from mfspark.training.progress import LOGGER
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,45 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         marks.append(time.perf_counter())
         estimator = estimator_of(config, weighted="weight" in marked.columns)
         estimator._checkpoints_at = checkpoints_of(config, run_id)
+        initial = start_of(spark, config, run_id)
+        if initial is not None:
+            estimator.setInitialModel(load_model(Registry(spark, config.store.location), initial))
+            record["started_from"] = initial.version
         model = estimator.fit(marked)
         marks.append(time.perf_counter())
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
     published = registry.publish(run_id, model, history[-1] if history else {}, record)
     checkpoints.remove(spark, checkpoints_of(config, run_id))
-    stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
-    names = tuple(registry.location.table(name) for name in stored)
     sweeps = sum(row["seconds"] for row in history)
     check, fit, publish = marks[1] - marks[0], marks[2] - marks[1], time.perf_counter() - marks[2]
     seconds = {"check": check, "blocks": fit - sweeps, "iterations": sweeps, "publish": publish}
-    return TrainReport(run_id, published.version, history, names, seconds)
+    return TrainReport(run_id, published.version, history, published_tables(registry), seconds)
+
+
+def published_tables(registry: Registry) -> tuple[str, ...]:
+    """Return the addresses of the tables that a published model lies in."""
+    stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
+    return tuple(registry.location.table(name) for name in stored)
+
+
+def start_of(spark: SparkSession, config: Config, run_id: str) -> ModelVersion | None:
+    """Return the published model that a fit is to start from, None for drawn factors; never that of the run itself.
+
+    Raises
+    ------
+    StoreError
+        There is no such version.
+    """
+    registry, asked = Registry(spark, config.store.location), config.train
+    if asked.start_version is not None:
+        return registry.get(asked.start_version)
+    if asked.start_from is None:
+        return None
+    others = [version for version in registry.list() if version.run_id != run_id]
+    if not others:
+        LOGGER.info("no other model has been published: the fit starts from drawn factors")
+    return others[-1] if others else None
 
 
 def checkpoints_of(config: Config, run_id: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mfspark.blocks.index import hash_ids
@@ -26,12 +27,28 @@ STARTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 """What a start makes of rows of standard normal numbers (n x rank), by name."""
 
 
+FAINT = 1e-3
+"""How short the drawn rows are beside known ones: as good as absent, yet not at the saddle 0."""
+
+
+class Known(NamedTuple):
+    """The rows (n x padded) that an earlier model has for ids."""
+
+    ids: pa.Array
+    rows: NDArray[Any]
+
+
 class Start(NamedTuple):
-    """How factors are drawn: the seed, ``std`` times what STARTS[mode] makes of standard normal numbers."""
+    """How factors are drawn: the seed, ``std`` times what STARTS[mode] makes of standard normal numbers.
+
+    With the rows that an earlier model ``known`` by Side has, only those of other ids are drawn, and faint: what is
+    known solves them.
+    """
 
     seed: int
     std: float
     mode: str
+    known: tuple[Known, Known] | None = None
 
     def rows(self, ids: pa.Array, side: Side, settings: Settings) -> NDArray[Any]:
         """Return the first factors of ids (n x padded); each depends on the seed, the side and its id alone."""
@@ -39,6 +56,11 @@ class Start(NamedTuple):
         array[:, : settings.rank] = (
             STARTS[self.mode](normal_rows(hash_ids(ids), self.seed, side, settings.rank)) * self.std
         )
+        if self.known is not None:
+            known = self.known[side]
+            asked = ids.cast(pa.int64()) if pa.types.is_integer(ids.type) else ids
+            places = pc.index_in(asked, value_set=known.ids.cast(asked.type)).fill_null(-1).to_numpy()
+            array = np.where(places[:, None] >= 0, known.rows[places], array * array.dtype.type(FAINT))
         return array
 
 
