@@ -2,6 +2,7 @@
 
 import naive
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -133,3 +134,19 @@ def test_a_checkpoint_of_another_start_is_another_fits(earlier):
     marks = als._fingerprint()
     assert als.copy().setInitialModel(earlier)._fingerprint() != marks
     assert als.setInitialModel(None)._fingerprint() == marks
+
+
+def test_a_refresh_of_ml_1m_takes_a_third_of_the_iterations(spark, shared_data):
+    """The ratings whose times are known, by time: 80 % before, 10 % since, 10 % to predict."""
+    rows = pd.read_csv(shared_data / "ml-1m" / "timestamps_partial.csv.gz")
+    rows = rows.sort_values(["timestamp", "user", "item"], ignore_index=True)
+    rows["held"] = np.arange(len(rows)) >= 0.9 * len(rows)
+    now = spark.createDataFrame(rows[["user", "item", "rating", "held"]]).persist()
+    before = spark.createDataFrame(rows[["user", "item", "rating"]].iloc[: int(0.8 * len(rows))])
+    options = {"rank": 16, "regParam": 0.2, "seed": 1, "userBias": True, "itemBias": True, "center": True}
+    told = {"validationIndicatorCol": "held", **options}
+    cold = ALS(maxIter=15, **told).fit(now)._history
+    warm = ALS(maxIter=5, **told).setInitialModel(ALS(maxIter=15, **options).fit(before)).fit(now)._history
+    now.unpersist()
+    assert warm[-1].validation_rmse <= cold[-1].validation_rmse < cold[4].validation_rmse
+    assert warm[-1].loss < cold[-1].loss

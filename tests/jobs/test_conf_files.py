@@ -36,7 +36,7 @@ def test_the_constraints_pin_every_dependency():
 def test_every_job_is_a_console_script():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")} - {"__init__"}
-    assert scripts == {f"mfspark-{name}": f"jobs.{name}:main" for name in jobs}
+    assert scripts == {f"mfspark-{name.replace('_', '-')}": f"jobs.{name}:main" for name in jobs}
 
 
 def make(*arguments):
