@@ -232,6 +232,25 @@ class ModelContract:
 
     local_error = 1e-5
 
+    def test_new_users_get_their_best_unrated_items_or_are_refused(self, model, ratings):
+        rated = ratings.where("user in (0, 3)").withColumn("user", F.col("user") + 1000)
+        refusal = model.fitted.objective.refusal(Side.USER)
+        if refusal is not None:
+            with pytest.raises(ParameterError) as error:
+                model.recommendForNewUsers(rated, 3)
+            assert str(error.value) == refusal
+            return
+        local, mine = LocalModel(model.fitted), {}
+        for row in rated.collect():
+            mine.setdefault(row.user, {})[row.item] = row.rating
+        found = model.recommendForNewUsers(rated, 2).collect()
+        assert sorted(row.user for row in found) == [1000, 1003]
+        for row in found:
+            ref = local.recommend_for(mine[row.user], 2)
+            comp = {one.item: one.rating for one in row.recommendations}
+            assert not set(comp) & set(mine[row.user]) and len(comp) == len(ref)
+            np.testing.assert_allclose(list(comp.values()), [one.score for one in ref], rtol=1e-3, atol=1e-3)
+
     def test_pickles_after_it_was_looked_at(self, model, ratings):
         assert model.userFactors.columns == ["id", "features"] and model.transform(ratings).columns
         twin = pickle.loads(pickle.dumps(model))

@@ -114,26 +114,29 @@ class StoreConfig(Section):
 class SplitConfig(Section):
     """The hold-out, the same for the same seed."""
 
-    method: Literal["random", "leave_one_out", "time", "probe", "none"] = Field(
+    method: Literal["random", "leave_one_out", "leave_k_out", "strong", "time", "probe", "none"] = Field(
         "random",
-        description="a fraction of the ratings; one of each user, the latest where there are timestamps; the latest "
+        description="a fraction of the ratings; one or k of each user, the latest where there are timestamps; a "
+        "fraction of the users, whom evaluate folds in from 80 % of their ratings to find the rest; the latest "
         "fraction; the pairs of a Netflix probe file; nothing",
     )
-    fraction: Number = Field(0.1, gt=0, lt=1, description="what random and time hold out")
-    seed: Whole = Field(1, description="of random and leave_one_out")
+    fraction: Number = Field(0.1, gt=0, lt=1, description="what random, strong and time hold out")
+    k: Whole = Field(1, ge=1, description="how many ratings of each user leave_k_out holds out")
+    seed: Whole = Field(1, description="of random, leave_one_out, leave_k_out and strong")
     probe: Text | None = Field(None, description="the probe file")
 
     @model_validator(mode="after")
     def _agrees(self) -> SplitConfig:
         given, method = self.model_fields_set, self.method
         refuse(
-            "fraction" in given and method not in ("random", "time"),
-            "split.fraction: only allowed with split.method random or time",
+            "fraction" in given and method not in ("random", "strong", "time"),
+            "split.fraction: only allowed with split.method random, strong or time",
         )
         refuse(
-            "seed" in given and method not in ("random", "leave_one_out"),
-            "split.seed: only allowed with split.method random or leave_one_out",
+            "seed" in given and method not in ("random", "leave_one_out", "leave_k_out", "strong"),
+            "split.seed: only allowed with split.method random, leave_one_out, leave_k_out or strong",
         )
+        refuse("k" in given and method != "leave_k_out", "split.k: only allowed with split.method leave_k_out")
         refuse(
             (method == "probe") != (self.probe is not None),
             "split.probe: give the path of the probe file with split.method probe, and only then",
@@ -222,6 +225,9 @@ class EvaluateConfig(Section):
     damping_item: Number = Field(25.0, ge=0, description="regularisation of items in the bias-only baseline")
     k: Whole | None = Field(None, ge=1, description="adds ranking metrics of the best k unseen items")
     relevant: Number = Field(4.0, description="held-out ratings from here on are the ones to find")
+    segments: Flag = Field(
+        False, description="adds the table segments: metrics by deciles of the users' activity and items' popularity"
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> EvaluateConfig:

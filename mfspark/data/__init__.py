@@ -5,7 +5,15 @@ from mfspark.data.netflix import read_probe
 from mfspark.data.quality import Checked, Rules, check, reconcile
 from mfspark.data.readers import FORMATS, read_ratings
 from mfspark.data.source import Source
-from mfspark.data.splits import k_fold, leave_one_out, mark_probe, random_split, time_split
+from mfspark.data.splits import (
+    k_fold,
+    leave_k_out,
+    leave_one_out,
+    mark_probe,
+    random_split,
+    strong_generalisation,
+    time_split,
+)
 from mfspark.data.synthetic import SyntheticSpec, implicit_counts, netflix_like
 from mfspark.data.synthetic_truth import noise_floor, true_mean
 
@@ -19,6 +27,7 @@ __all__ = [
     "extend_ids",
     "implicit_counts",
     "k_fold",
+    "leave_k_out",
     "leave_one_out",
     "mark_probe",
     "netflix_like",
@@ -27,6 +36,7 @@ __all__ = [
     "read_probe",
     "read_ratings",
     "reconcile",
+    "strong_generalisation",
     "time_split",
     "to_id",
     "to_index",

@@ -61,14 +61,41 @@ def leave_one_out(
 
     Parameters
     ----------
+    ratings, seed, by_time, column
+        As for `leave_k_out`, with k = 1.
+    min_ratings : int
+        A user with fewer rows keeps all of them for training (default 2).
+
+    Raises
+    ------
+    DataError
+        `by_time` without a column ``timestamp``.
+    """
+    return leave_k_out(ratings, 1, seed, by_time, min_ratings, column)
+
+
+def leave_k_out(
+    ratings: DataFrame,
+    k: int = 1,
+    seed: int = 0,
+    by_time: bool = True,
+    min_ratings: int | None = None,
+    column: str = VALIDATION,
+) -> DataFrame:
+    """Mark k rows of each user: the last by timestamp (ties and null timestamps by hash), or random ones.
+
+    Parameters
+    ----------
     ratings : DataFrame
         user, item, and timestamp if `by_time`.
+    k : int
+        How many rows of a user (default 1).
     seed : int
         Of the hash (default 0).
     by_time : bool
-        True (default): the latest; False: one drawn by hash.
-    min_ratings : int
-        A user with fewer rows keeps all of them for training (default 2).
+        True (default): the latest; False: drawn by hash.
+    min_ratings : int, optional
+        A user with fewer rows keeps all of them for training; default k + 1.
     column : str
         Name of the boolean column (default ``validation``).
 
@@ -77,15 +104,52 @@ def leave_one_out(
     DataError
         `by_time` without a column ``timestamp``.
     """
-    if min_ratings < 1:
-        raise ParameterError(f"min_ratings={min_ratings}; it must be at least 1")
+    least = k + 1 if min_ratings is None else min_ratings
+    if k < 1 or least < 1:
+        raise ParameterError(f"k={k}, min_ratings={least}; both must be at least 1")
     order = [_hash(ratings, seed), F.col("item")]
     if by_time:
         _require(ratings, "timestamp")
         order = [F.desc_nulls_last("timestamp"), *order]
     per_user = Window.partitionBy("user")
-    chosen = (F.row_number().over(per_user.orderBy(*order)) == 1) & (F.count("*").over(per_user) >= min_ratings)
+    chosen = (F.row_number().over(per_user.orderBy(*order)) <= k) & (F.count("*").over(per_user) >= least)
     return ratings.withColumn(column, chosen)
+
+
+def strong_generalisation(
+    ratings: DataFrame, users: float = 0.1, test: float = 0.2, seed: int = 0, column: str = "part"
+) -> DataFrame:
+    """Part the rows into those of training users and, of users held out whole, those to fold in and those to find.
+
+    A model is trained on ``train`` alone, which has no row of the users held out; it folds them in from ``fold_in``,
+    and is measured on ``test`` (Marlin, "Collaborative filtering: a machine learning perspective", 2004).
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        user, item.
+    users : float, default 0.1
+        Expected share of the users that are held out, by a hash of (user, seed).
+    test : float, default 0.2
+        The share of a held-out user's rows to find: rounded down, but at least one, drawn by a hash of (user, item,
+        seed). A user with a single row is not held out.
+    seed : int, default 0
+        Of the hashes.
+    column : str, default "part"
+        The new column: ``train``, ``fold_in`` or ``test``.
+
+    Raises
+    ------
+    ParameterError
+        A share is not strictly between 0 and 1.
+    """
+    _check_fraction(users)
+    _check_fraction(test)
+    per_user = Window.partitionBy("user")
+    rows, place = F.count("*").over(per_user), F.row_number().over(per_user.orderBy(_hash(ratings, seed), "item"))
+    out = (_hash(ratings, seed, ("user",)) < int(users * _BUCKETS)) & (rows > 1)
+    found = place <= F.greatest(F.lit(1), F.floor(rows * F.lit(test)))
+    return ratings.withColumn(column, F.when(~out, "train").when(found, "test").otherwise("fold_in"))
 
 
 def time_split(
@@ -157,12 +221,11 @@ def mark_probe(ratings: DataFrame, probe: DataFrame, column: str = VALIDATION) -
     return marked.withColumn(column, F.coalesce(column, F.lit(False)))
 
 
-def _hash(ratings: DataFrame, seed: int) -> Column:
+def _hash(ratings: DataFrame, seed: int, names: tuple[str, ...] = ("user", "item")) -> Column:
     # Int and long ids of the same number must fall on the same side; xxhash64 tells them apart.
     whole = (T.ByteType, T.ShortType, T.IntegerType)
     sides = [
-        F.col(side).cast("long") if isinstance(ratings.schema[side].dataType, whole) else F.col(side)
-        for side in ("user", "item")
+        F.col(side).cast("long") if isinstance(ratings.schema[side].dataType, whole) else F.col(side) for side in names
     ]
     return F.pmod(F.xxhash64(F.lit(seed).cast("long"), *sides), F.lit(_BUCKETS))
 

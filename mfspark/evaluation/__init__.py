@@ -1,19 +1,32 @@
-"""Rating and ranking metrics, cross-validation and tuning."""
+"""Rating and ranking metrics, evaluators of pyspark.ml, baselines, segments, cross-validation and tuning."""
 
+from mfspark.evaluation.baselines import bias_ranking, in_one_order, popularity_ranking
+from mfspark.evaluation.evaluators import RankingEvaluator, RatingEvaluator, TopK, TopKModel
 from mfspark.evaluation.ranking import ranking_metrics
 from mfspark.evaluation.ratings import RatingMetrics, bias_baseline, mean_baseline, rating_metrics
+from mfspark.evaluation.segments import deciles, ranking_segments, rating_segments
 from mfspark.evaluation.tuning import Search, Trial, cross_validate, fit_restarts, grid, random_settings
 
 __all__ = [
+    "RankingEvaluator",
+    "RatingEvaluator",
     "RatingMetrics",
     "Search",
+    "TopK",
+    "TopKModel",
     "Trial",
     "bias_baseline",
+    "bias_ranking",
     "cross_validate",
+    "deciles",
     "fit_restarts",
     "grid",
+    "in_one_order",
     "mean_baseline",
+    "popularity_ranking",
     "random_settings",
     "ranking_metrics",
+    "ranking_segments",
     "rating_metrics",
+    "rating_segments",
 ]

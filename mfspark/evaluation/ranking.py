@@ -22,6 +22,7 @@ def ranking_metrics(
     n_items: int | None = None,
     user: str = "user",
     item: str = "item",
+    train: DataFrame | None = None,
 ) -> dict[str, float]:
     """Measure recommended lists against the relevant items of each user.
 
@@ -38,17 +39,25 @@ def ranking_metrics(
         How many items there are to choose from, for ``areaUnderROC`` and ``coverageAtK``; without it they are left out.
     user, item : str
         Column names.
+    train : DataFrame, optional
+        ``user``, ``item``: what the model was trained on, for ``noveltyAtK`` and ``popularityAtK``.
 
     Returns
     -------
     dict
         With h(j) = 1 where the j-th item of a list is relevant, and R the number of relevant items of the user:
         ``precisionAtK`` = sum h / k; ``recallAtK`` = sum h / R; ``hitRateAtK`` = 1 if sum h > 0;
+        ``truncatedRecallAtK`` = sum h / min(R, k), which a perfect list brings to 1 (Liang et al., "Variational
+        autoencoders for collaborative filtering", 2018, section 4.2; RecTools' ``Precision(r_precision=True)``);
         ``ndcgAtK`` = sum h(j) / log2(j + 1) over the same sum for min(R, k) hits in front;
         ``meanAveragePrecisionAtK`` = sum h(j) precision(j) / min(R, k);
         ``meanReciprocalRank`` = 1 / the first j with h(j) = 1;
         ``areaUnderROC`` = share of (relevant, other) item pairs in the right order, where the items after the k-th are
-        taken to be in random order; ``coverageAtK`` = share of the items that occur in any list; ``users``.
+        taken to be in random order; ``users``. And of all lists, also those of users without relevant items:
+        ``coverageAtK`` = share of the items that occur in any list (RecTools' ``CatalogCoverage(normalize=True)``);
+        ``popularityAtK`` = the mean over the lists of the mean number of training ratings of their items (RecTools'
+        ``AvgRecPopularity``); ``noveltyAtK`` = the same of log2(users / users who rated the item), an item that nobody
+        rated counting as rated by one (RecTools' ``MeanInvUserFreq``).
 
     Raises
     ------
@@ -57,18 +66,8 @@ def ranking_metrics(
     ParameterError
         k or n_items is below 1, or a user has more relevant items than n_items.
     """
-    if k < 1 or (n_items is not None and n_items < 1):
-        raise ParameterError(f"k={k}, n_items={n_items}: both must be at least 1")
-    _need(recommended, "recommended", user, "recommendations")
-    _need(relevant, "relevant", user, item)
-    lists = recommended.select(user, F.slice(_items(recommended, item), 1, k).alias("list"))
-    truth = relevant.groupBy(user).agg(F.collect_set(item).alias("truth"))
-    joined = truth.join(lists, user, "left").select(
-        F.size("truth").cast("double").alias("R"),
-        F.coalesce(_hit_positions(), F.array().cast("array<int>")).alias("hits"),
-        F.coalesce(F.size("list"), F.lit(0)).alias("length"),
-    )
-    columns = _per_user(k, n_items)
+    joined, lists = joined_lists(recommended, relevant, k, (user, item), n_items)
+    columns = per_user(k, n_items)
     averages = [F.avg(column).alias(name) for name, column in columns.items()]
     row = joined.agg(F.count("*").alias("users"), F.max("R").alias("most"), *averages).first()
     if row is None or row["users"] == 0:
@@ -79,10 +78,58 @@ def ranking_metrics(
     if n_items is not None:
         distinct = lists.select(F.explode("list").alias(item)).agg(F.count_distinct(item).alias("n")).first()
         metrics["coverageAtK"] = (distinct["n"] if distinct else 0) / n_items
+    if train is not None:
+        metrics |= _habits(lists, train, user, item)
     return metrics | {"users": float(row["users"])}
 
 
-def _per_user(k: int, n_items: int | None) -> dict[str, Column]:
+def joined_lists(
+    recommended: DataFrame, relevant: DataFrame, k: int, names: tuple[str, str], n_items: int | None = None
+) -> tuple[DataFrame, DataFrame]:
+    """Return what ``per_user`` needs of every user with a relevant item, and all lists cut at k (user, list).
+
+    Parameters
+    ----------
+    recommended, relevant, k, n_items
+        As in ``ranking_metrics``.
+    names : (str, str)
+        The columns of users and items.
+    """
+    user, item = names
+    if k < 1 or (n_items is not None and n_items < 1):
+        raise ParameterError(f"k={k}, n_items={n_items}: both must be at least 1")
+    _need(recommended, "recommended", user, "recommendations")
+    _need(relevant, "relevant", user, item)
+    lists = recommended.select(user, F.slice(items_of(recommended, "recommendations", item), 1, k).alias("list"))
+    truth = relevant.groupBy(user).agg(F.collect_set(item).alias("truth"))
+    return with_hits(truth.join(lists, user, "left"), user), lists
+
+
+def with_hits(joined: DataFrame, *kept: str) -> DataFrame:
+    """Return R, the positions of the hits and the length of the list, from the columns truth and list (or null)."""
+    return joined.select(
+        *kept,
+        F.size("truth").cast("double").alias("R"),
+        F.coalesce(_hit_positions(), F.array().cast("array<int>")).alias("hits"),
+        F.coalesce(F.size("list"), F.lit(0)).alias("length"),
+    )
+
+
+def _habits(lists: DataFrame, train: DataFrame, user: str, item: str) -> dict[str, float]:
+    """Return how new and how popular the recommended items are, whoever finds them relevant."""
+    _need(train, "train", user, item)
+    rated = train.groupBy(item).agg(F.count("*").alias("ratings"), F.count_distinct(user).alias("raters"))
+    everyone = train.agg(F.count_distinct(user).alias("everyone"))
+    listed = lists.select(user, F.explode("list").alias(item)).join(rated, item, "left").crossJoin(everyone)
+    means = listed.groupBy(user).agg(
+        F.avg(F.log2(F.col("everyone") / F.coalesce("raters", F.lit(1)))).alias("noveltyAtK"),
+        F.avg(F.coalesce("ratings", F.lit(0))).alias("popularityAtK"),
+    )
+    row = means.agg(*(F.avg(name).alias(name) for name in ("noveltyAtK", "popularityAtK"))).first()
+    return {name: float(value) for name, value in (row.asDict() if row else {}).items() if value is not None}
+
+
+def per_user(k: int, n_items: int | None) -> dict[str, Column]:
     """Return each metric of one user from R, the 1-based positions of the hits, and the length of the list."""
     hits, relevant = F.col("hits"), F.col("R")
     found = F.size(hits).cast("double")
@@ -97,6 +144,7 @@ def _per_user(k: int, n_items: int | None) -> dict[str, Column]:
     metrics = {
         "precisionAtK": found / F.lit(float(k)),
         "recallAtK": found / relevant,
+        "truncatedRecallAtK": found / best,
         "hitRateAtK": F.when(found > 0, 1.0).otherwise(0.0),
         "ndcgAtK": _sum(hits, gain) / ideal,
         "meanAveragePrecisionAtK": _sum(precisions, lambda value: value) / best,
@@ -126,15 +174,17 @@ def _sum(values: Column, of: Callable[[Column], Column]) -> Column:
     return F.aggregate(values, F.lit(0.0), lambda total, value: total + of(value))
 
 
-def _items(recommended: DataFrame, item: str) -> Column:
-    kind = recommended.schema["recommendations"].dataType
+def items_of(frame: DataFrame, column: str, item: str | None = None) -> Column:
+    """Return a column of lists as arrays of items: of structs their field ``item``, or the first one without a name."""
+    kind = frame.schema[column].dataType
     if not isinstance(kind, ArrayType):
-        raise DataError(f"column 'recommendations' must be an array of items, not {kind.simpleString()}")
+        raise DataError(f"column {column!r} must be an array of items, not {kind.simpleString()}")
     if not isinstance(kind.elementType, StructType):
-        return F.col("recommendations")
-    if item not in kind.elementType.names:
-        raise DataError(f"the structs in 'recommendations' have no field {item!r}: {kind.elementType.names}")
-    return F.col("recommendations")[item]
+        return F.col(column)
+    names = kind.elementType.names
+    if item is not None and item not in names:
+        raise DataError(f"the structs in {column!r} have no field {item!r}: {names}")
+    return F.col(column)[item or names[0]]
 
 
 def _need(df: DataFrame, name: str, *columns: str) -> None:

@@ -131,9 +131,8 @@ def bias_baseline(
     prediction : str
         The column to write.
     """
-    mean = _mean(train, rating)
+    mean, by_item = item_biases(train, item, rating, damping_item)
     residual = F.col(rating) - F.lit(mean)
-    by_item = train.groupBy(item).agg((F.sum(residual) / (F.count("*") + F.lit(damping_item))).alias("b_i"))
     left = train.join(by_item, item)
     by_user = left.groupBy(user).agg(
         (F.sum(residual - F.col("b_i")) / (F.count("*") + F.lit(damping_user))).alias("b_u")
@@ -141,6 +140,13 @@ def bias_baseline(
     joined = test.join(by_item, item, "left").join(by_user, user, "left")
     bias = F.coalesce("b_i", F.lit(0.0)) + F.coalesce("b_u", F.lit(0.0))
     return joined.select(*test.columns, (F.lit(mean) + bias).alias(prediction))
+
+
+def item_biases(train: DataFrame, item: str, rating: str, damping: float) -> tuple[float, DataFrame]:
+    """Return the mean rating and the items' damped biases (item, b_i), as ``bias_baseline`` defines them."""
+    mean = _mean(train, rating)
+    bias = F.sum(F.col(rating) - F.lit(mean)) / (F.count("*") + F.lit(damping))
+    return mean, train.groupBy(item).agg(bias.alias("b_i"))
 
 
 def _mean(train: DataFrame, rating: str) -> float:

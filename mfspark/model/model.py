@@ -21,6 +21,7 @@ from mfspark.model.ids import IdColumns
 from mfspark.model.params import block_size, cold_start
 from mfspark.model.predict import add_predictions, pair_data
 from mfspark.model.recommend import Recommender
+from mfspark.model.recommend_new import recommend_new
 from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids, restricted
 from mfspark.model.sorted_ids import how_many
 from mfspark.model.stored import StoredModel
@@ -265,6 +266,28 @@ class FactorizationModel(StoredModel):
         model = self.of_numbers(extended(self.fitted, Side.USER, folded))
         model._history = self._history
         return model
+
+    def recommendForNewUsers(
+        self, ratings: DataFrame, numItems: int, ratingCol: str = "rating", weightCol: str | None = None
+    ) -> DataFrame:
+        """Return the best items of users folded in from their ratings, without those: userCol, recommendations.
+
+        Parameters
+        ----------
+        ratings : DataFrame
+            As for ``foldInUsers``; a user of the model counts as one of these ratings alone.
+        numItems : int
+            How many.
+        ratingCol, weightCol
+            As for ``foldInUsers``.
+
+        Raises
+        ------
+        ParameterError, DataError
+            As ``foldInUsers``; or the number is no int or less than 1.
+        """
+        folded, size = self.foldInUsers(ratings, ratingCol, weightCol), block_size(self.getOrDefault("blockSize"))
+        return recommend_new(self.fitted, self._id_columns(), folded, ratings, numItems, size)
 
     def explain(
         self, pairs: DataFrame, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None

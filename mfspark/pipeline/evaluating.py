@@ -1,9 +1,11 @@
-"""The evaluate job: a published model against its hold-out, beside two baselines and the noise floor."""
+"""The evaluate job: a published model against its hold-out, beside the baselines and the noise floor."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 from numpy import isfinite
 from pyspark.sql import DataFrame, SparkSession
@@ -11,42 +13,91 @@ from pyspark.sql import functions as F
 
 from mfspark.config import Config
 from mfspark.errors import DataError
-from mfspark.evaluation import RatingMetrics, bias_baseline, mean_baseline, ranking_metrics, rating_metrics
+from mfspark.evaluation import (
+    RatingMetrics,
+    bias_baseline,
+    bias_ranking,
+    mean_baseline,
+    popularity_ranking,
+    ranking_metrics,
+    ranking_segments,
+    rating_metrics,
+    rating_segments,
+)
 from mfspark.pipeline.predicting import served_model
-from mfspark.pipeline.ratings import HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
+from mfspark.pipeline.ratings import FOLD_IN, HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.store import Location, Registry, tables
+
+BASELINES = {"popular": "popularity baseline", "bias_only": "bias-only baseline", "mean_only": "mean-only baseline"}
+SHOWN = ("ndcgAtK", "hitRateAtK", "recallAtK", "coverageAtK", "noveltyAtK", "popularityAtK")
 
 
 @dataclass(frozen=True)
 class EvaluateReport:
-    """Errors on the hold-out: the model's, the baselines', and the least there can be (synthetic sources only)."""
+    """How a model does on the hold-out, and the baselines beside it; the model itself has the empty name.
+
+    ``ratings`` is empty for implicit feedback and for users who are folded in, ``rankings`` without ``evaluate.k``;
+    ``noise_floor`` is the least RMSE there can be (synthetic sources only).
+    """
 
     run_id: str
     version: int
-    model: RatingMetrics
-    mean_only: RatingMetrics
-    bias_only: RatingMetrics
+    ratings: Mapping[str, RatingMetrics]
     noise_floor: float | None
-    ranking: dict[str, float] = field(default_factory=dict)
+    rankings: Mapping[str, dict[str, float]] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
-        rows = [("model", self.model), ("bias-only baseline", self.bias_only), ("mean-only baseline", self.mean_only)]
-        text = [f"hold-out     {self.model.predicted:,} ratings predicted, {self.model.unpredicted:,} not (cold start)"]
-        text.append("                         RMSE      MAE")
-        text += [f"{name:<20} {metrics.rmse:8.4f} {metrics.mae:8.4f}" for name, metrics in rows]
+        text = []
+        if self.ratings:
+            own = self.ratings[""]
+            text.append(f"hold-out     {own.predicted:,} ratings predicted, {own.unpredicted:,} not (cold start)")
+            text.append("                         RMSE      MAE")
+        text += [f"{_called(name)} {found.rmse:8.4f} {found.mae:8.4f}" for name, found in self.ratings.items()]
         if self.noise_floor is not None:
             text.append(f"{'noise floor':<20} {self.noise_floor:8.4f}")
-        text += [f"{name:<24} {value:.4f}" for name, value in self.ranking.items()]
-        return text
+        if self.rankings:
+            text.append(f"ranking      {self.rankings['']['users']:,.0f} users with something to find")
+            text.append(f"{'':20} " + " ".join(f"{name:>13}" for name in SHOWN))
+        for name, found in self.rankings.items():
+            text.append(f"{_called(name)} " + " ".join(f"{found.get(metric, 0.0):13.4f}" for metric in SHOWN))
+        rest = {name: value for name, value in self.rankings.get("", {}).items() if name not in (*SHOWN, "users")}
+        return text + [f"{name:<24} {value:.4f}" for name, value in rest.items()]
 
     def metrics(self) -> dict[str, float]:
-        """Return every metric by name, as in the table ``metrics``."""
-        named = self.model.as_dict() | self.ranking
-        for name, baseline in (("mean_only", self.mean_only), ("bias_only", self.bias_only)):
-            named |= {f"{name}_rmse": baseline.rmse, f"{name}_mae": baseline.mae}
+        """Return every metric by name, as in the table ``metrics``; a baseline's name stands before its metrics."""
+        named = self.ratings[""].as_dict() if self.ratings else {}
+        for name, found in self.ratings.items():
+            named |= {f"{name}_rmse": found.rmse, f"{name}_mae": found.mae} if name else {}
+        for name, ranking in self.rankings.items():
+            named |= {f"{name}_{metric}" if name else metric: value for metric, value in ranking.items()}
         return named if self.noise_floor is None else named | {"noise_floor": self.noise_floor}
+
+
+def _called(name: str) -> str:
+    return f"{BASELINES.get(name, 'model'):<20}"
+
+
+class HeldOut(NamedTuple):
+    """A model and the rows it is measured by.
+
+    Parameters
+    ----------
+    model : FactorizationModel
+        The model, reading the jobs' columns.
+    train : DataFrame
+        What it was trained on.
+    rows : DataFrame
+        user, item, rating: what it is to predict or to find.
+    folded : DataFrame, optional
+        What it gets to see of users who were held out whole.
+    """
+
+    model: Any
+    train: DataFrame
+    rows: DataFrame
+    folded: DataFrame | None
 
 
 def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport:
@@ -66,7 +117,7 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
     StoreError
         No such model, or the ratings table's version it was trained on is gone.
     DataError
-        The model was trained without a hold-out.
+        The model was trained without a hold-out, or only its ranking can be measured and ``evaluate.k`` is not set.
     """
     with keeping() as keep:
         return _evaluate(spark, config, run_id, keep)
@@ -79,28 +130,43 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         raise DataError(
             f"model version {version.version} was trained without a hold-out: train with split.method random"
         )
-    ratings = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
-    train, holdout = ratings.where(f"NOT {HOLDOUT}"), ratings.where(HOLDOUT).select("user", "item", "rating")
-    model = served_model(spark, config, version)
-    predicted = keep(_all_predictions(model, train, holdout, config))
-    clip = rating_range(config, config.evaluate.clip)
-    if clip is None and config.evaluate.clip and isfinite(model.fitted.limits).all():
-        clip = model.fitted.limits  # its predictions are clipped: the baselines' are, too
-    found = {name: rating_metrics(predicted, "rating", name, clip) for name in ("prediction", "mean_only", "bias_only")}
-    address = Location(config.store.location).table("metrics")
-    floor = _noise_floor(spark, config, record)
+    marked = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
+    columns = ["user", "item", "rating"]
+    folded = marked.where(FOLD_IN).select(*columns) if FOLD_IN in marked.columns else None
+    rows = marked.where(HOLDOUT if folded is None else f"{HOLDOUT} AND NOT {FOLD_IN}").select(*columns)
+    held = HeldOut(served_model(spark, config, version), marked.where(f"NOT {HOLDOUT}"), rows, folded)
+    no_ratings = folded is not None or held.model.fitted.settings.implicit
+    if no_ratings and config.evaluate.k is None:
+        what = "users held out whole" if folded is not None else "a model of implicit feedback"
+        raise DataError(f"evaluate.k is missing: {what} can only be evaluated by ranking; set it to 10, say")
+    found, segments = ({}, []) if no_ratings else _rating_metrics(held, config, keep)
+    rankings, parts = _rankings(held, config, keep)
+    store = Location(config.store.location)
     report = EvaluateReport(
         run_id=run_id,
         version=version.version,
-        model=found["prediction"],
-        mean_only=found["mean_only"],
-        bias_only=found["bias_only"],
-        noise_floor=floor,
-        ranking=_ranking(model, train, holdout, config),
-        tables=(address,),
+        ratings=found,
+        noise_floor=None if no_ratings else _noise_floor(spark, config, record),
+        rankings=rankings,
+        tables=tuple(map(store.table, ["metrics", "segments"] if config.evaluate.segments else ["metrics"])),
     )
-    _write(spark, report, address)
+    _write(spark, report, store.table("metrics"))
+    if config.evaluate.segments:
+        marks = F.lit(run_id).alias("run_id"), F.lit(version.version).cast("bigint").alias("model_version")
+        rows = reduce(DataFrame.unionAll, segments + parts).select(*marks, "*")
+        tables.replace_slice(rows, store.table("segments"), "run_id", run_id)
     return report
+
+
+def _rating_metrics(held: HeldOut, config: Config, keep: Keep) -> tuple[dict[str, RatingMetrics], list[DataFrame]]:
+    """Return the errors of the model and of both baselines on the same rows, and these by segments."""
+    predicted = keep(_all_predictions(held.model, held.train, held.rows, config))
+    clip = rating_range(config, config.evaluate.clip)
+    if clip is None and config.evaluate.clip and isfinite(held.model.fitted.limits).all():
+        clip = held.model.fitted.limits  # its predictions are clipped: the baselines' are, too
+    columns = {"": "prediction", "bias_only": "bias_only", "mean_only": "mean_only"}
+    found = {name: rating_metrics(predicted, "rating", column, clip) for name, column in columns.items()}
+    return found, [rating_segments(predicted, held.train, tuple(columns.values()))] if config.evaluate.segments else []
 
 
 def _all_predictions(model: Any, train: DataFrame, holdout: DataFrame, config: Config) -> DataFrame:
@@ -116,16 +182,34 @@ def _all_predictions(model: Any, train: DataFrame, holdout: DataFrame, config: C
     )
     known = F.col("prediction").isNotNull() & ~F.isnan("prediction")
     masked = [F.when(known, F.col(name)).alias(name) for name in ("mean_only", "bias_only")]
-    return both.select("rating", "prediction", *masked)
+    return both.select("user", "item", "rating", "prediction", *masked)
 
 
-def _ranking(model: Any, train: DataFrame, holdout: DataFrame, config: Config) -> dict[str, float]:
-    settings = config.evaluate
-    if settings.k is None:
-        return {}
-    relevant = holdout.where(F.col("rating") >= settings.relevant).select("user", "item")
-    recommended = model.recommendForAllUsers(settings.k, seen=train.select("user", "item"))
-    return ranking_metrics(recommended, relevant, settings.k, model.itemFactors.count())
+def _rankings(held: HeldOut, config: Config, keep: Keep) -> tuple[dict[str, dict[str, float]], list[DataFrame]]:
+    """Return the ranking metrics of the model and of both baselines, and the model's by segments."""
+    settings, k = config.evaluate, config.evaluate.k
+    if k is None:
+        return {}, []
+    pairs = held.train.select("user", "item")
+    if held.folded is None:
+        seen, users = pairs, pairs
+        own = held.model.recommendForAllUsers(k, seen=seen)
+    else:
+        known = held.model.itemFactors.select(F.col("id").alias("item"))
+        rated = held.folded.join(known, "item", "left_semi")
+        seen, users = rated.select("user", "item"), held.folded
+        own = held.model.recommendForNewUsers(
+            rated, k, ratingCol="" if held.model.fitted.settings.implicit else "rating"
+        )
+    lists = {
+        "": keep(own),
+        "popular": popularity_ranking(held.train, users, k, seen),
+        "bias_only": bias_ranking(held.train, users, k, seen, damping=settings.damping_item),
+    }
+    relevant = keep(held.rows.where(F.col("rating") >= settings.relevant).select("user", "item"))
+    n_items = held.model.itemFactors.count()
+    found = {name: ranking_metrics(of, relevant, k, n_items, train=pairs) for name, of in lists.items()}
+    return found, [ranking_segments(lists[""], relevant, pairs, k)] if settings.segments else []
 
 
 def _noise_floor(spark: SparkSession, config: Config, record: dict[str, Any]) -> float | None:

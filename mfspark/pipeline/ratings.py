@@ -17,13 +17,14 @@ from mfspark.data import (
     Source,
     SyntheticSpec,
     check,
-    leave_one_out,
+    leave_k_out,
     mark_probe,
     noise_floor,
     random_split,
     read_probe,
     read_ratings,
     reconcile,
+    strong_generalisation,
     time_split,
 )
 from mfspark.store import Location, tables
@@ -31,6 +32,7 @@ from mfspark.store import Location, tables
 Keep = Callable[[DataFrame], DataFrame]
 
 HOLDOUT = "validation"
+FOLD_IN = "fold_in"
 _NETFLIX_ARGUMENTS = ("scale", "seed", "rank", "noise", "n_users", "n_items", "n_ratings")
 
 
@@ -150,7 +152,11 @@ def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, A
 
 
 def with_holdout(spark: SparkSession, ratings: DataFrame, split: Mapping[str, Any]) -> DataFrame:
-    """Return the ratings with the boolean column ``validation``: true for the rows that are held out."""
+    """Return the ratings with the boolean column ``validation``: true for the rows that are held out.
+
+    Where whole users are held out there is a column ``fold_in``, too: true for those of their rows that a model gets to
+    see once it is trained.
+    """
     settings = SplitConfig.model_construct(**split)
     if settings.method == "none":
         return ratings.withColumn(HOLDOUT, F.lit(False))
@@ -161,8 +167,12 @@ def with_holdout(spark: SparkSession, ratings: DataFrame, split: Mapping[str, An
     if settings.method == "probe":
         probe = read_probe(spark, Source(path=settings.probe or "", format="netflix_probe"))
         return mark_probe(ratings, probe, HOLDOUT)
+    if settings.method == "strong":
+        parted = strong_generalisation(ratings, settings.fraction, seed=settings.seed)
+        marks = (F.col("part") != "train").alias(HOLDOUT), (F.col("part") == "fold_in").alias(FOLD_IN)
+        return parted.select(*ratings.columns, *marks)
     timed = ratings.where("timestamp IS NOT NULL").limit(1).count() > 0
-    return leave_one_out(ratings, settings.seed, by_time=timed, column=HOLDOUT)
+    return leave_k_out(ratings, settings.k, settings.seed, by_time=timed, column=HOLDOUT)
 
 
 def rating_range(config: Config, clip: bool) -> tuple[float, float] | None:

@@ -14,6 +14,7 @@ from mfspark.config import ESTIMATORS, Config
 from mfspark.errors import ConfigError, ParameterError
 from mfspark.model.load import load_model
 from mfspark.pipeline.ratings import (
+    FOLD_IN,
     HOLDOUT,
     Keep,
     keeping,
@@ -82,6 +83,8 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         direct = "path" in record
         read = _quarantined(spark, config, run_id, keep) if direct else recorded_ratings(spark, config, record, keep)
         marked = with_holdout(spark, read, record["split"])
+        if FOLD_IN in marked.columns:  # users who are held out whole have no prediction while the model trains
+            marked = marked.where(f"NOT {HOLDOUT}").drop(FOLD_IN)
         marks.append(time.perf_counter())
         estimator = estimator_of(config, weighted="weight" in marked.columns)
         estimator._checkpoints_at = checkpoints_of(config, run_id)

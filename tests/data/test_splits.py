@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from mfspark.data import k_fold, leave_one_out, mark_probe, random_split, time_split
+from mfspark.data import (
+    k_fold,
+    leave_k_out,
+    leave_one_out,
+    mark_probe,
+    random_split,
+    strong_generalisation,
+    time_split,
+)
 from mfspark.errors import DataError, ParameterError
 
 N = 4000
@@ -27,6 +35,8 @@ SPLITS = {
     "leave one out": lambda frame: leave_one_out(frame, seed=5),
     "leave one out by hash": lambda frame: leave_one_out(frame, seed=5, by_time=False),
     "time": lambda frame: time_split(frame, fraction=0.2),
+    "leave 3 out": lambda frame: leave_k_out(frame, 3, seed=5),
+    "strong": lambda frame: strong_generalisation(frame, 0.3, seed=5, column="validation"),
 }
 
 
@@ -63,6 +73,30 @@ def test_leave_one_out_takes_one_row_of_each_user(ratings: DataFrame) -> None:
         assert sorted(held) == list(range(80))
 
 
+def test_leave_k_out_takes_the_last_k_of_each_user_who_has_more(spark: SparkSession, ratings: DataFrame) -> None:
+    rows = [("a", f"i{t}", t) for t in range(5)] + [("b", "x", 1), ("b", "y", 2)]
+    marked = _comp(leave_k_out(spark.createDataFrame(rows, "user string, item string, timestamp long"), 2))
+    assert {pair for pair, held in marked.items() if held} == {("a", "i3"), ("a", "i4")}
+    drawn = [_comp(leave_k_out(ratings, 4, seed, by_time=False)) for seed in (1, 2)]
+    assert drawn[0] != drawn[1]
+    for marks in drawn:
+        held = [user for (user, _), mark in marks.items() if mark]
+        assert sorted(held) == sorted(list(range(80)) * 4)
+
+
+def test_strong_generalisation_holds_users_out_whole(spark: SparkSession, ratings: DataFrame) -> None:
+    single = spark.createDataFrame([(900 + n, 1) for n in range(30)], "user long, item long")
+    parts = _comp(strong_generalisation(ratings.select("user", "item").unionAll(single), 0.3, 0.25, seed=1), "part")
+    by_user: dict = {}
+    for (user, _), part in parts.items():
+        by_user.setdefault(user, []).append(part)
+    out = {user: found for user, found in by_user.items() if "train" not in found}
+    assert 12 <= len(out) <= 36 and max(out) < 900  # of 80 users; those with one row all stay
+    assert all(set(found) == {"train"} for user, found in by_user.items() if user not in out)
+    assert all((found.count("test"), found.count("fold_in")) == (12, 38) for found in out.values())
+    assert _comp(strong_generalisation(ratings, 0.3, 0.25, seed=2), "part") != parts
+
+
 def test_time_split(ratings: DataFrame) -> None:
     held = [pair for pair, mark in _comp(time_split(ratings, cutoff=1000)).items() if mark]
     assert len(held) == N - 3000
@@ -91,6 +125,9 @@ BAD_PARAMETERS = {
     "one fold": lambda frame: k_fold(frame, 1),
     "neither cutoff nor fraction": time_split,
     "both": lambda frame: time_split(frame, cutoff=1, fraction=0.5),
+    "leave none out": lambda frame: leave_k_out(frame, 0),
+    "all users held out": lambda frame: strong_generalisation(frame, 1.0),
+    "nothing to find": lambda frame: strong_generalisation(frame, 0.5, test=0.0),
     "no rating left": lambda frame: leave_one_out(frame, min_ratings=0),
 }
 

@@ -23,6 +23,7 @@ def ref_metrics(lists, truths, k, n_items):
         values = {
             "precisionAtK": sum(hits) / k,
             "recallAtK": sum(hits) / len(truth),
+            "truncatedRecallAtK": sum(hits) / min(len(truth), k),
             "hitRateAtK": float(any(hits)),
             "ndcgAtK": sum(1 / math.log2(j + 2) for j, hit in enumerate(hits) if hit) / ideal,
             "meanAveragePrecisionAtK": sum(precisions) / min(len(truth), k),

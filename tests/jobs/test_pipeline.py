@@ -35,7 +35,7 @@ def read(spark, config, name):
 def done(spark, tmp_path_factory):
     """A store after ingest, train, evaluate and predict under one run id: the configuration and the reports."""
     synthetic = {"format": "synthetic", "seed": 5, "options": SIZES}
-    config = configuration(tmp_path_factory.mktemp("store"), source=synthetic, evaluate={"k": 5})
+    config = configuration(tmp_path_factory.mktemp("store"), source=synthetic, evaluate={"k": 5, "segments": True})
     return config, [job(spark, config, "run-1") for job in (ingest, train, evaluate, predict)]
 
 
@@ -73,12 +73,24 @@ def test_train_publishes_the_model_and_its_loss(done, spark):
 
 def test_evaluate_compares_with_baselines_and_the_noise_floor(spark, done):
     config, (_, trained, report, _) = done
-    assert report.model.rmse < report.bias_only.rmse < report.mean_only.rmse
+    own, bias_only, mean_only = (report.ratings[name] for name in ("", "bias_only", "mean_only"))
+    assert own.rmse < bias_only.rmse < mean_only.rmse
     # Rounding to whole ratings adds about 1/12 to the variance of the noise.
     assert report.noise_floor == pytest.approx((0.3**2 + 1 / 12) ** 0.5, abs=0.05)
-    assert report.noise_floor < report.model.rmse
-    assert report.model.rmse == pytest.approx(trained.history[-1]["validationRMSE"], abs=0.02)
-    assert set(report.ranking) >= {"precisionAtK", "ndcgAtK", "areaUnderROC"}
+    assert report.noise_floor < own.rmse
+    assert own.rmse == pytest.approx(trained.history[-1]["validationRMSE"], abs=0.02)
+    assert set(report.rankings) == {"", "popular", "bias_only"}
+    for ranking in report.rankings.values():
+        assert set(ranking) >= {"precisionAtK", "ndcgAtK", "areaUnderROC", "noveltyAtK", "popularityAtK"}
+    popularity = {name: ranking["popularityAtK"] for name, ranking in report.rankings.items()}
+    assert popularity["popular"] > max(popularity[""], popularity["bias_only"])
+    rows = {row["metric"]: row["value"] for row in read(spark, config, "metrics").collect()}
+    assert rows["popular_ndcgAtK"] == report.rankings["popular"]["ndcgAtK"]
+    segments = read(spark, config, "segments").where("metric IN ('rmse', 'ndcgAtK')").collect()
+    assert {(row["run_id"], row["model_version"], row["segment"]) for row in segments} == {
+        ("run-1", 1, "user"), ("run-1", 1, "item")
+    }  # fmt: skip
+    assert any("popularity baseline" in line for line in report.lines())
     stored = {row["metric"]: row["value"] for row in read(spark, config, "metrics").collect()}
     assert stored == pytest.approx(report.metrics())
 
@@ -219,7 +231,7 @@ def test_train_reads_a_path_without_ingest(spark, tmp_path):
     train(spark, config, "direct")
     assert [row["raw"] for row in read(spark, config, "quarantine").collect()] == ["broken"]
     report = evaluate(spark, config, "direct")
-    assert report.model.predicted > 0
+    assert report.ratings[""].predicted > 0
     assert report.noise_floor is None
 
 
@@ -250,7 +262,7 @@ def test_another_estimator_trained_evaluated_and_predicted(spark, done):
     config = replace(config, als={}, sgd=settings, model=replace(config.model, run_id="by-sgd"))
     trained, found, predicted = (job(spark, config, "by-sgd") for job in (train, evaluate, predict))
     assert trained.version > als.version
-    assert found.model.rmse < found.bias_only.rmse
+    assert found.ratings[""].rmse < found.ratings["bias_only"].rmse
     rows = read(spark, config, "recommendations").where("run_id = 'by-sgd'")
     assert rows.select("user").distinct().count() == 300
 
@@ -276,3 +288,23 @@ def test_kept_rows_have_the_partitions_their_bytes_need(spark, tmp_path):
             spark.conf.set(name, value)
     assert len(list((tmp_path / "kept").glob("*.parquet"))) <= 2
     assert spark.conf.get("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "false") == "false"
+
+
+IMPLICIT = {"rank": 4, "maxIter": 3, "seed": 1, "implicitPrefs": True}
+
+
+def test_users_held_out_whole_are_folded_in_and_found(spark, tmp_path):
+    """Two tastes and ids as text: who is folded in from a taste finds the rest of it, better than what all like."""
+    rows = [f"u{u}::i{i % 2}{i}::1" for u in range(60) for i in range(20) if u % 2 == i % 2 and (u * 7 + i) % 4]
+    config = text_config(
+        tmp_path, rows, als=IMPLICIT, split={"method": "strong", "fraction": 0.3}, evaluate={"k": 2, "relevant": 1}
+    )
+    ingest(spark, config, "r")
+    train(spark, config, "r")
+    users = read(spark, config, "user_factors").count()
+    report = evaluate(spark, config, "r")
+    own, popular = report.rankings[""], report.rankings["popular"]
+    assert not report.ratings and users + own["users"] == 60 and own["users"] > 5
+    assert own["recallAtK"] > popular["recallAtK"] + 0.1
+    with pytest.raises(DataError, match="evaluate.k is missing: users held out whole"):
+        evaluate(spark, replace(config, evaluate=replace(config.evaluate, k=None)), "r")
