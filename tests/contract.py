@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from mfspark import DataError, FactorizationModel, LocalModel, ParameterError, StoreError, load_model
 from mfspark.kernels.csr import Side
+from mfspark.kernels.responses import RESPONSES
 from mfspark.store import Registry
 
 
@@ -94,8 +95,67 @@ class ModelContract:
         predictions = [row.prediction for row in model.transform(cold).collect()]
         assert np.isfinite(predictions[0]) and np.isnan(predictions[1:]).all()
         assert model.copy({model.coldStartStrategy: "drop"}).transform(cold).count() == 1
-        with pytest.raises(ParameterError, match="^coldStartStrategy must be one of nan, drop, not 'dorp'$"):
+        with pytest.raises(ParameterError, match="^coldStartStrategy must be one of nan, drop, mean, not 'dorp'$"):
             model.copy({model.coldStartStrategy: "dorp"}).transform(cold)
+
+    def test_cold_ids_are_predicted_by_means_and_biases(self, ratings, spark, tmp_path):
+        """The mean is taken of the training rows, not of those held out; saved and published models keep it."""
+        estimator = self.estimator()
+        if estimator._implicit():
+            with pytest.raises(ParameterError, match="^coldStartStrategy cannot be 'mean' with implicitPrefs"):
+                estimator.copy({estimator.coldStartStrategy: "mean"}).fit(ratings)
+            return
+        marked = ratings.withColumn("held_out", F.expr("user % 5 = 1 AND item < 103"))
+        model = estimator.setParams(coldStartStrategy="mean", validationIndicatorCol="held_out").fit(marked)
+        pairs = [(1, 101), (999, 101), (1, None), (1, 999), (None, 7)]
+        cold = spark.createDataFrame(pairs, "user int, item int")
+        mean = marked.where("NOT held_out").agg(F.avg("rating")).first()[0]
+        ref, known = [model.copy({model.coldStartStrategy: "nan"}).transform(cold).first().prediction], (1, 101)
+        biases = [model.fitted.bias(side) for side in Side]
+        for user, item in pairs[1:]:
+            here = [place == one for place, one in zip((user, item), known, strict=True)]
+            if model.fitted.intercept and any(model.fitted.settings.bias) and any(here):
+                score = model.fitted.intercept
+                for side in Side:
+                    if here[side] and biases[side] is not None:
+                        score += biases[side][model.ids(side).to_pylist().index(known[side])]
+                ref.append(np.clip(RESPONSES[model.fitted.loss](np.float64(score)), *model.fitted.limits))
+            else:
+                ref.append(mean)
+        model.save(str(tmp_path / "model"))
+        registry = Registry(spark, str(tmp_path / "store"))
+        registry.publish("run", model)
+        for one in (model, FactorizationModel.load(str(tmp_path / "model")), load_model(registry)):
+            comp = [row.prediction for row in one.transform(cold).collect()]
+            np.testing.assert_allclose(comp, ref, rtol=1e-6)
+        for path in ("model", "store"):
+            local = LocalModel.load(str(tmp_path / path))
+            comp = local.predict([1, 999, 1, 1, 998], [101, 101, 998, 999, 7], cold_start="mean")
+            np.testing.assert_allclose(comp, ref, rtol=1e-6)
+        assert np.isnan(local.predict([1], [7])).all()
+
+    def test_unknown_users_are_offered_what_is_popular(self, model, ratings, spark):
+        counted = {row.item: row["count"] for row in ratings.groupBy("item").count().collect()}
+        ref = sorted(counted, key=lambda item: (-counted[item], item))
+        assert [tuple(row) for row in model.popularItems(5).collect()] == [(item, counted[item]) for item in ref[:5]]
+        users = spark.createDataFrame([(1,), (999,), (998,), (999,), (None,)], "user int")
+        seen = spark.createDataFrame([(999, ref[0]), (1, 101)], "user int, item int")
+        found = model.recommendForUserSubset(users, 3, seen=seen, deny=[ref[2]], unknown="popular")
+        lists = {row.user: [tuple(one) for one in row.recommendations] for row in found.collect()}
+        known = model.recommendForUserSubset(users, 3, seen=seen, deny=[ref[2]]).collect()
+        assert found.columns == ["user", "recommendations"] and len(known) == 1
+        assert lists[1] == [tuple(one) for one in known[0].recommendations] and set(lists) == {1, 998, 999}
+        for user, own in ((998, [ref[0], ref[1], ref[3]]), (999, [ref[1], ref[3], ref[4]])):
+            assert lists[user] == [(item, counted[item]) for item in own]
+        only = model.recommendForUserSubset(users, 3, allow=[ref[4], 7], unknown="popular").where("user = 998").first()
+        assert [one.item for one in only.recommendations] == [ref[4]]
+        for options, message in (
+            ({"unknown": "recent"}, "^the model has no popular items of the span 'recent'"),
+            ({"unknown": "all"}, "^unknown must be one of skip, popular, recent, not 'all'$"),
+            ({"unknown": "popular", "minScore": 1.0}, "^minScore cannot go with unknown='popular'"),
+        ):
+            with pytest.raises(ParameterError, match=message):
+                model.recommendForUserSubset(users, 3, **options)
 
     def test_similar_items_share_the_parity(self, model):
         for row in model.similarItems([100, 101], 3).collect():
@@ -114,6 +174,7 @@ class ModelContract:
         assert loaded.uid == model.uid and loaded.rank == model.rank
         assert_df_equality(loaded.transform(ratings), model.transform(ratings), ignore_row_order=True)
         assert_df_equality(loaded.history, model.history, ignore_row_order=True)
+        assert loaded.popularItems(12).collect() == model.popularItems(12).collect()
         estimator = self.estimator()
         estimator.save(str(tmp_path / "estimator"))
         with pytest.raises(StoreError, match="already exists"):
@@ -131,6 +192,7 @@ class ModelContract:
         results = []
         for one in (model, FactorizationModel.load(str(tmp_path / "model")), load_model(registry)):
             assert type(one) is type(model) and one.fitted.objective == model.fitted.objective
+            assert one.popularItems(1).collect() == model.popularItems(1).collect()
             assert_df_equality(one.transform(ratings), model.transform(ratings), ignore_row_order=True)
             try:
                 folded = one.foldInUsers(ratings).toPandas().sort_values("id")

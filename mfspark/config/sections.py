@@ -114,15 +114,17 @@ class StoreConfig(Section):
 class SplitConfig(Section):
     """The hold-out, the same for the same seed."""
 
-    method: Literal["random", "leave_one_out", "leave_k_out", "strong", "time", "probe", "none"] = Field(
+    method: Literal["random", "leave_one_out", "leave_k_out", "strong", "time", "file", "probe", "none"] = Field(
         "random",
         description="a fraction of the ratings; one or k of each user, the latest where there are timestamps; a "
-        "fraction of the users, whom evaluate folds in from 80 % of their ratings to find the rest; the latest "
-        "fraction; the pairs of a Netflix probe file; nothing",
+        "fraction of the users, whom evaluate folds in from most of their ratings to find the rest; the latest "
+        "fraction; the ratings of another file, beside all those of the source; the pairs of a Netflix probe file; "
+        "nothing",
     )
     fraction: Number = Field(0.1, gt=0, lt=1, description="what random, strong and time hold out")
     k: Whole = Field(1, ge=1, description="how many ratings of each user leave_k_out holds out")
     seed: Whole = Field(1, description="of random, leave_one_out, leave_k_out and strong")
+    held_out: Text | None = Field(None, description="the file of ratings that method file holds out")
     probe: Text | None = Field(None, description="the probe file")
 
     @model_validator(mode="after")
@@ -141,6 +143,10 @@ class SplitConfig(Section):
             (method == "probe") != (self.probe is not None),
             "split.probe: give the path of the probe file with split.method probe, and only then",
         )
+        refuse(
+            (method == "file") != (self.held_out is not None),
+            "split.held_out: give the path of the ratings to hold out with split.method file, and only then",
+        )
         return self
 
 
@@ -153,6 +159,8 @@ class TrainConfig(Section):
         None, description="whose factors ids start from: the newest model of another run; drawn ones if there is none"
     )
     start_version: Whole | None = Field(None, ge=1, description="the model version whose factors ids start from")
+    popular: Whole = Field(100, ge=1, description="items in the list of popular ones that is published with the model")
+    recent_days: Number = Field(30.0, gt=0, description="days before the newest rating whose popular items are listed")
 
     @model_validator(mode="after")
     def _agrees(self) -> TrainConfig:
@@ -187,6 +195,12 @@ class PredictConfig(Section):
 
     mode: Literal["top_n", "pairs"] = Field("top_n", description="the best n items of every user, or given pairs")
     n: Whole = Field(10, ge=1, description="items a user")
+    users: Text | None = Field(
+        None, description="a table, Parquet folder or csv file with a column user: who gets items; null: all users"
+    )
+    unknown_users: Literal["skip", "popular", "recent"] = Field(
+        "skip", description="what users get whom the model does not know: nothing, or the items popular ever or lately"
+    )
     filter_seen: Flag = Field(True, description="leave out what a user has rated in the training data")
     seen: Text | None = Field(None, description="further pairs to leave out: a table, Parquet folder or csv file")
     allow: Text | None = Field(
@@ -205,9 +219,15 @@ class PredictConfig(Section):
             "predict.pairs: give the path or table of the pairs with predict.mode pairs, and only then",
         )
         refuse(
-            pairs and bool({"n", "filter_seen", "seen", "allow", "deny", "min_score"} & given),
-            "predict.n, filter_seen, seen, allow, deny, min_score: contradict predict.mode pairs; "
+            pairs and bool({"n", "users", "filter_seen", "seen", "allow", "deny", "min_score"} & given),
+            "predict.n, users, filter_seen, seen, allow, deny, min_score: contradict predict.mode pairs; "
             "allowed only with predict.mode top_n",
+        )
+        offered = self.unknown_users != "skip"
+        refuse(offered and self.users is None, "predict.unknown_users: needs predict.users, among whom they are")
+        refuse(
+            offered and self.min_score is not None,
+            "predict.min_score: contradicts predict.unknown_users, whose items have counts, not scores",
         )
         refuse(
             not pairs and "clip" in given,

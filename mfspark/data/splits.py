@@ -61,10 +61,12 @@ def leave_one_out(
 
     Parameters
     ----------
-    ratings, seed, by_time, column
+    ratings, seed, by_time
         As for `leave_k_out`, with k = 1.
     min_ratings : int
         A user with fewer rows keeps all of them for training (default 2).
+    column : str
+        Name of the boolean column (default ``validation``).
 
     Raises
     ------

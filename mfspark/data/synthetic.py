@@ -263,19 +263,27 @@ def times_of(spec: SyntheticSpec, users: np.ndarray, counts: np.ndarray) -> np.n
 
 
 def read_synthetic(spark: SparkSession, source: Source) -> DataFrame:
-    """Read the synthetic source: `options` are the arguments of `netflix_like` (scale, seed, partitions, ...)."""
+    """Read the synthetic source: `options` are the arguments of `netflix_like` (scale, seed, partitions, ...).
+
+    With ``plays`` the ratings are numbers of plays, as of `implicit_counts`.
+    """
     whole = ("seed", "partitions", "rank", "n_users", "n_items", "n_ratings")
     arguments: dict[str, float | int] = {}
-    for key, value in source.options.items():
+    options = dict(source.options)
+    plays = options.pop("plays", False)
+    if not isinstance(plays, bool):
+        raise ParameterError(f"synthetic option plays={plays!r} must be true or false")
+    for key, value in options.items():
         if key not in (*whole, "scale", "noise"):
-            raise ParameterError(f"synthetic has no option {key!r}; allowed: {', '.join((*whole, 'scale', 'noise'))}")
+            known = ", ".join((*whole, "scale", "noise", "plays"))
+            raise ParameterError(f"synthetic has no option {key!r}; allowed: {known}")
         try:
             arguments[key] = int(str(value)) if key in whole else float(str(value))
         except ValueError:
             raise ParameterError(f"synthetic option {key}={value!r} must be a number") from None
     partitions = arguments.pop("partitions", None)
     spec = SyntheticSpec.netflix(**arguments)  # type: ignore[arg-type]
-    table = generate(spark, spec, None if partitions is None else int(partitions), timestamps=True)
+    table = generate(spark, spec, None if partitions is None else int(partitions), timestamps=True, plays=plays)
     raw = F.to_json(F.struct(*table.columns))
     rating = F.col("rating").cast("double").alias("rating")
     return table.select(

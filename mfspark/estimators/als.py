@@ -98,7 +98,8 @@ class ALS(StartingEstimator, HasElasticNetParam):
     userCol, itemCol, ratingCol, predictionCol : str, default "user", "item", "rating", "prediction"
         Columns; ids are strings or whole numbers of any size. With an empty ratingCol every rating is 1.
     coldStartStrategy : str, default "nan"
-        What ``transform`` does with pairs whose user or item is unknown: "nan" predicts NaN, "drop" drops them.
+        What ``transform`` does with pairs whose user or item is unknown: "nan" predicts NaN, "drop" drops them,
+        "mean" predicts the intercept plus the known id's bias where the model has both, else the mean rating.
     filterSeen : bool, default False
         Whether ``recommendFor*`` leaves out the pairs of the training data.
     blockSize : int, default 4096

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.model import FactorizationModel
 from mfspark.model.persistence import ParamsReader, ParamsWriter
+from mfspark.model.popular import most_rated
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.store import tables
 from mfspark.store.checkpoints import StateTable
@@ -134,6 +136,10 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         """Return the range to which predictions are clipped."""
         return (found.low, found.high) if self.getOrDefault("clip") else (-np.inf, np.inf)
 
+    def _mean(self, found: Totals) -> float:
+        """Return what is predicted of unknown pairs: the mean rating, NaN for implicit feedback, which has none."""
+        return np.nan if self._implicit() else found.mean
+
     def _stopping(self, advice: str = "raise regParam, or divide extreme ratings by a constant") -> Stopping:
         """Return when to stop, and what to do about a loss that is not finite."""
         return Stopping(self.getOrDefault("maxIter"), self.getOrDefault("tol"), advice=advice)
@@ -148,7 +154,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         """Return what a fit came to; ``sides`` (n x columns in use, or padded) are padded to the settings' width."""
         padded = [_padded(side, settings) for side in sides]
         ids = (found.sides[0].ids, found.sides[1].ids)
-        return Factorization(settings, ids, (padded[0], padded[1]), intercept, self._limits(found))
+        return Factorization(settings, ids, (padded[0], padded[1]), intercept, self._limits(found), self._mean(found))
 
     def _columns(self) -> Columns:
         """Return the names of the input columns."""
@@ -181,7 +187,8 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             found = survey(encoded, columns, not self._implicit(), driver_limit(dataset.sparkSession) >> 10)
             if self._exchanges(encoded, found):
                 ratings = Encoded(encoded, found, columns.weight is not None)
-                return self._model._of(self, *self._fit_by_exchange(ratings, workspace), dataset)
+                fitted, history = self._fit_by_exchange(ratings, workspace)
+                return self._model._of(self, replace(fitted, mean=self._mean(found)), history, dataset)
             if not isinstance(found, Profile):
                 found = profile(encoded, columns, not self._implicit())
             settings = self._settings(found)
@@ -215,6 +222,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
                 raise _Interrupted(self._with_slots(lost, layout)) from lost
             self._finish(checkpoints)
         model = self._model._of(self, fitted, history, dataset)
+        model._popular = most_rated(found.sides[Side.ITEM].ids, found.sides[Side.ITEM].counts)
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
         return model

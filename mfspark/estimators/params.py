@@ -88,7 +88,9 @@ class FactorizationParams(
             value = self._optional(name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ParameterError(f"{name} must be a finite number >= 0, not {value}")
-        cold_start(self.getOrDefault("coldStartStrategy"))
+        implicit = self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")
+        if cold_start(self.getOrDefault("coldStartStrategy")) == "mean" and implicit:
+            raise ParameterError("coldStartStrategy cannot be 'mean' with implicitPrefs, which has no mean rating")
         self._check_choice("initMode", self._init_modes)
         self._check_choice("precision", ("float32", "float64"))
         if self.getOrDefault("nonnegative") and any(map(self.getOrDefault, ("userBias", "itemBias", "center"))):

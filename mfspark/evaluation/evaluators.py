@@ -98,11 +98,11 @@ class RankingEvaluator(_MetricEvaluator):
 
     Examples
     --------
-    >>> als = ALS(implicitPrefs=True)
-    >>> grid = ParamGridBuilder().addGrid(als.rank, [16, 64]).build()
-    >>> search = CrossValidator(
-    ...     estimator=TopK(als, 10), estimatorParamMaps=grid, evaluator=RankingEvaluator("ndcgAtK", 10))
-    >>> model = search.fit(ratings).bestModel.model
+    >>> from mfspark import ALS
+    >>> ranked = TopK(ALS(rank=2, maxIter=2, implicitPrefs=True), k=10)
+    >>> lists = ranked.fit(ratings).transform(new_ratings)
+    >>> RankingEvaluator("ndcgAtK", 10).evaluate(lists)
+    0.0
     """
 
     metrics = RANKING_METRICS

@@ -90,10 +90,12 @@ def joined_lists(
 
     Parameters
     ----------
-    recommended, relevant, k, n_items
+    recommended, relevant, k
         As in ``ranking_metrics``.
     names : (str, str)
         The columns of users and items.
+    n_items : int, optional
+        As in ``ranking_metrics``.
     """
     user, item = names
     if k < 1 or (n_items is not None and n_items < 1):

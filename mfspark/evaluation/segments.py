@@ -50,10 +50,12 @@ def ranking_segments(
 
     Parameters
     ----------
-    recommended, relevant, k, user, item
+    recommended, relevant
         As in ``ranking_metrics``.
     train : DataFrame
         user, item: by whose counts users and items are parted; decile 0 has no training rating.
+    k, user, item
+        As in ``ranking_metrics``.
 
     Returns
     -------

@@ -23,6 +23,7 @@ def description(fitted: Factorization) -> dict[str, Any]:
         "objective": objective,
         "settings": {name: value for name, value in asdict(fitted.settings).items() if name not in objective},
         "intercept": float(fitted.intercept),
+        "mean": float(fitted.mean) if np.isfinite(fitted.mean) else None,
         "limits": [None if not np.isfinite(limit) else float(limit) for limit in fitted.limits],
     }
 
@@ -42,6 +43,12 @@ def limits_from(parameters: dict[str, Any]) -> tuple[float, float]:
     """Return the range to which predictions are clipped."""
     low, high = parameters["limits"]
     return -np.inf if low is None else low, np.inf if high is None else high
+
+
+def mean_from(parameters: dict[str, Any]) -> float:
+    """Return the mean training rating, NaN where none was stored."""
+    mean = parameters.get("mean")
+    return np.nan if mean is None else float(mean)
 
 
 def side_from(table: pa.Table, name: str, settings: Settings, side: Side) -> tuple[pa.Array, NDArray[Any]]:

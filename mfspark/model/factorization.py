@@ -33,6 +33,8 @@ class Factorization:
         Added to every score.
     limits : (float, float)
         The range to which predictions are clipped.
+    mean : float
+        The weighted mean of the training ratings, which ``coldStartStrategy`` "mean" predicts; NaN where there is none.
     """
 
     settings: Settings
@@ -40,6 +42,7 @@ class Factorization:
     sides: tuple[Array, Array]
     intercept: float = 0.0
     limits: tuple[float, float] = (-np.inf, np.inf)
+    mean: float = np.nan
 
     @property
     def rank(self) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.best import best_of
 from mfspark.kernels.csr import Side
+from mfspark.model.cold_start import filled
 from mfspark.model.factorization import Factorization
 from mfspark.model.local_files import Found, read, write_mapped
 from mfspark.model.new_user import Explanation, NewUsers, Scored, require_folds
@@ -111,10 +112,8 @@ class LocalModel:
 
         Raises
         ------
-        ParameterError
-            The model was not loaded from a store.
-        StoreError
-            The store cannot be read.
+        ParameterError, StoreError
+            The model was not loaded from a store, or the store cannot be read.
         """
         from mfspark.store.reader import Reader
 
@@ -137,18 +136,19 @@ class LocalModel:
         """Return whether the model has factors of a user."""
         return bool(self._ids[Side.USER].places([user])[0] >= 0)
 
-    def predict(self, users: Iterable[Any], items: Iterable[Any]) -> NDArray[np.float32]:
-        """Return the predictions of pairs (n,), NaN where the model does not know the user or the item.
+    def predict(self, users: Iterable[Any], items: Iterable[Any], cold_start: str = "nan") -> NDArray[np.float32]:
+        """Return the predictions of pairs (n,).
 
         Parameters
         ----------
-        users, items : sequences of ids
-            The pairs, of one length.
+        users, items : sequences of ids, of one length
+        cold_start : str, default "nan"
+            What unknown ids get: NaN, or as by ``coldStartStrategy`` "mean" on Spark.
 
         Raises
         ------
         ParameterError
-            One id was given instead of a list, or the two have different lengths.
+            One id was given instead of a list, the two have different lengths, or the model has no mean rating.
         DataError
             Some ids are of another type than the model's.
         """
@@ -158,7 +158,7 @@ class LocalModel:
         known = (rows >= 0) & (columns >= 0)
         found = np.full(len(rows), np.nan, np.float32)
         found[known] = self.fitted.respond(self.fitted.pair_scores(rows[known], columns[known]))
-        return found
+        return filled(self.fitted, found, rows, columns, cold_start)
 
     def recommend(
         self,
@@ -225,7 +225,7 @@ class LocalModel:
         Raises
         ------
         DataError
-            The model does not know the id, or ids are of another type than the model's.
+            As ``recommend``.
         """
         ids, place = self._ids[side], self._known(side, item)
         features, norms = self.fitted.features(side), self._norms[side]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mfspark.errors import StoreError
 from mfspark.kernels.csr import Side
-from mfspark.model.described import description, limits_from, settings_from, side_from
+from mfspark.model.described import description, limits_from, mean_from, settings_from, side_from
 from mfspark.model.factorization import Factorization
 from mfspark.store.reader import Reader
 
@@ -102,7 +102,7 @@ def _fitted(tables: Mapping[str, pa.Table], stored: dict[str, Any]) -> Factoriza
     names = [f"{side.stem}_factors" for side in Side]
     users, items = (side_from(tables[name], name, settings, side) for name, side in zip(names, Side, strict=True))
     ids, sides = (users[0], items[0]), (users[1], items[1])
-    return Factorization(settings, ids, sides, stored["intercept"], limits_from(stored))
+    return Factorization(settings, ids, sides, stored["intercept"], limits_from(stored), mean_from(stored))
 
 
 def _read_mapped(path: str) -> Found:
@@ -114,7 +114,7 @@ def _read_mapped(path: str) -> Found:
         ids.append(table.column("id").chunk(0))
         sides.append(np.asarray(np.load(os.path.join(path, f"{side.stem}.npy"), mmap_mode="r")))
     both = (ids[0], ids[1]), (sides[0], sides[1])
-    fitted = Factorization(settings_from(stored), *both, stored["intercept"], limits_from(stored))
+    fitted = Factorization(settings_from(stored), *both, stored["intercept"], limits_from(stored), mean_from(stored))
     return Found(fitted, stored["class"], stored["version"])
 
 

@@ -19,7 +19,8 @@ from mfspark.model.factorization import Factorization
 from mfspark.model.fold_in import extended, fold_in
 from mfspark.model.ids import IdColumns
 from mfspark.model.params import block_size, cold_start
-from mfspark.model.predict import add_predictions, pair_data
+from mfspark.model.popular import offered
+from mfspark.model.predict import add_predictions, pair_data, with_cold_start
 from mfspark.model.recommend import Recommender
 from mfspark.model.recommend_new import recommend_new
 from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids, restricted
@@ -33,21 +34,22 @@ class FactorizationModel(StoredModel):
     Ids come out in the type in which they were given. ``coldStartStrategy``, ``predictionCol``, ``userCol``,
     ``itemCol``, ``blockSize`` and ``filterSeen`` are copied from the estimator and can be set anew.
 
-    ``transform(dataset)`` adds a float column ``predictionCol``, NaN where an id is null or unknown (such rows are left
-    out with ``coldStartStrategy`` "drop"). It raises DataError where the column exists already or an id column is
-    missing or has another type; an id that is not a whole number fails the job that evaluates it, as in MLlib.
+    ``transform(dataset)`` adds a float column ``predictionCol``, NaN where an id is null or unknown; with
+    ``coldStartStrategy`` "drop" such rows are left out, with "mean" they get the intercept plus the known id's bias
+    where the model has both, else the mean training rating. It raises DataError where the column exists already or an
+    id column is missing or has another type; an id that is not a whole number fails the job that evaluates it.
     ``save(path)`` raises StoreError where anything exists at the path; ``write().overwrite().save(path)`` replaces it.
     """
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         ids = self._id_columns()
         users, items = (ids.column(dataset, side) for side in Side)
-        drops = cold_start(self.getOrDefault("coldStartStrategy")) == "drop"
+        strategy, name = cold_start(self.getOrDefault("coldStartStrategy")), self.getOrDefault("predictionCol")
         if self._data is None:
             self._data = pair_data(self.fitted)
-        name = self.getOrDefault("predictionCol")
-        predicted = add_predictions(dataset, users, items, name, self._data)
-        return predicted.where(~F.isnan(F.col(f"`{name}`"))) if drops else predicted
+        data = with_cold_start(self._data, self.fitted) if strategy == "mean" else self._data
+        predicted = add_predictions(dataset, users, items, name, data)
+        return predicted.where(~F.isnan(F.col(f"`{name}`"))) if strategy == "drop" else predicted
 
     def _id_columns(self) -> IdColumns:
         return IdColumns((self.getOrDefault("userCol"), self.getOrDefault("itemCol")), self._kinds, self.fitted.ids)
@@ -130,27 +132,33 @@ class FactorizationModel(StoredModel):
         allow: Ids = None,
         deny: Ids = None,
         minScore: float | None = None,
+        unknown: str = "skip",
     ) -> DataFrame:
         """Return the best items of the distinct known users in a data set's userCol.
 
         Parameters
         ----------
         dataset : DataFrame
-            Whose users; ids that the model does not know have no row in the result, and a warning says how many.
+            Whose users; a warning says how many of them the model does not know.
         numItems : int
             How many; fewer where there are fewer candidates.
         seen, allow, deny, minScore
             As in ``recommendForAllUsers``.
+        unknown : str, default "skip"
+            What users get whom the model does not know: "skip", no row; "popular" or "recent" (the last days), the
+            popular items under the same rules, with their numbers of ratings.
 
         Raises
         ------
         ParameterError
-            As ``recommendForAllUsers``.
+            As ``recommendForAllUsers``; or the model has no such popular items, or they are to have a ``minScore``.
         DataError
             An id column is missing, has another type, or holds ids that are not whole numbers.
         """
         require_frame(dataset)
-        return self._recommend(Side.USER, numItems, Rules(seen, allow, deny, minScore), dataset)
+        rules = Rules(seen, allow, deny, minScore)
+        found = self._recommend(Side.USER, numItems, rules, dataset)
+        return found if unknown == "skip" else found.unionByName(offered(self, dataset, numItems, rules, unknown))
 
     def recommendForItemSubset(
         self,
@@ -264,7 +272,7 @@ class FactorizationModel(StoredModel):
         """
         folded = self.foldInUsers(ratings, ratingCol, weightCol)
         model = self.of_numbers(extended(self.fitted, Side.USER, folded))
-        model._history = self._history
+        model._history, model._popular = self._history, self._popular
         return model
 
     def recommendForNewUsers(
@@ -274,19 +282,15 @@ class FactorizationModel(StoredModel):
 
         Parameters
         ----------
-        ratings : DataFrame
-            As for ``foldInUsers``; a user of the model counts as one of these ratings alone.
-        numItems : int
-            How many.
-        ratingCol, weightCol
-            As for ``foldInUsers``.
+        ratings, numItems, ratingCol, weightCol
+            As for ``foldInUsers`` and ``recommendForAllUsers``.
 
         Raises
         ------
         ParameterError, DataError
-            As ``foldInUsers``; or the number is no int or less than 1.
+            As these.
         """
-        folded, size = self.foldInUsers(ratings, ratingCol, weightCol), block_size(self.getOrDefault("blockSize"))
+        size, folded = block_size(self.getOrDefault("blockSize")), self.foldInUsers(ratings, ratingCol, weightCol)
         return recommend_new(self.fitted, self._id_columns(), folded, ratings, numItems, size)
 
     def explain(

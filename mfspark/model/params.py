@@ -13,7 +13,7 @@ from pyspark.ml.param.shared import (
 
 from mfspark.errors import ParameterError
 
-COLD_START = ("nan", "drop")
+COLD_START = ("nan", "drop", "mean")
 
 # What other libraries call a parameter, in small letters without underscores.
 OTHER_NAMES = {
@@ -122,7 +122,8 @@ class ModelParams(Settable, HasPredictionCol, HasBlockSize):
     itemCol = _param("itemCol", "column of item ids: any string or whole number", TypeConverters.toString)
     coldStartStrategy = _param(
         "coldStartStrategy",
-        "what transform does with ids unknown at fit: 'nan' predicts NaN, 'drop' drops the row",
+        "what transform does with ids unknown at fit: 'nan' predicts NaN, 'drop' drops the row, 'mean' predicts the "
+        "intercept plus the known id's bias where the model has both, else the mean training rating",
         cold_start,
     )
     blockSize = _param("blockSize", "edge of a tile of scores in recommendFor*, >= 1", block_size)

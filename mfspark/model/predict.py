@@ -15,31 +15,40 @@ from pyspark.sql import types as T
 
 from mfspark.blocks.columns import whole
 from mfspark.errors import DataError
+from mfspark.kernels.csr import Side
 from mfspark.kernels.topk import pair_scores
+from mfspark.model.cold_start import Biases, ColdStart
 from mfspark.model.factorization import Factorization, respond
 from mfspark.session import is_connect
 from mfspark.transport.broadcast import send
 from mfspark.transport.carriers import carry
 from mfspark.transport.workers import check_workers
 
-PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float], str]
+Unknown = tuple[ColdStart, Biases] | None
+PairData = tuple[tuple[pa.Array, pa.Array], tuple[NDArray[Any], NDArray[Any]], tuple[float, float], str, Unknown]
 
 
 def predict_pairs(users: pa.Array, items: pa.Array, data: PairData) -> NDArray[np.float32]:
-    """Return the predictions of pairs of ids, NaN where an id is null or unknown."""
-    ids, (left, right), limits, loss = data
+    """Return the predictions of pairs of ids; where an id is null or unknown, NaN or that of the ``ColdStart``."""
+    ids, (left, right), limits, loss, cold = data
     rows, columns = (
         pc.fill_null(pc.index_in(whole(given), value_set=known, skip_nulls=True), -1).to_numpy(zero_copy_only=False)
         for given, known in zip((users, items), ids, strict=True)
     )
     out = np.empty(len(rows), left.dtype)
     pair_scores(left, right, rows, columns, out)
-    return respond(out, limits, loss).astype(np.float32, copy=False)
+    found = respond(out, limits, loss)
+    return (found if cold is None else cold[0].fill(found, rows, columns, cold[1])).astype(np.float32, copy=False)
 
 
 def pair_data(fitted: Factorization) -> PairData:
     """Return what ``predict_pairs`` needs."""
-    return fitted.ids, fitted.scoring(), fitted.limits, fitted.loss
+    return fitted.ids, fitted.scoring(), fitted.limits, fitted.loss, None
+
+
+def with_cold_start(data: PairData, fitted: Factorization) -> PairData:
+    """Return the same for who predicts pairs of unknown ids, too."""
+    return (*data[:-1], (ColdStart.of(fitted), (fitted.bias(Side.USER), fitted.bias(Side.ITEM))))
 
 
 def require_free(dataset: DataFrame, name: str) -> None:

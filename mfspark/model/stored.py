@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.ml import Model
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.blocks.columns import id_type
@@ -19,6 +22,7 @@ from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.mllib import model_of
 from mfspark.model.params import ModelParams
 from mfspark.model.persistence import ParamsReader, ParamsWriter
+from mfspark.model.popular import popular_schema
 from mfspark.model.predict import PairData
 from mfspark.training.history import Iteration
 from mfspark.transport.persist import storage_level
@@ -34,6 +38,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         self._history: list[Iteration] = []
         self._kinds: tuple[T.DataType, T.DataType] = (T.LongType(), T.LongType())
         self._seen: DataFrame | None = None
+        self._popular: pa.Table | DataFrame | None = None
         self._data: PairData | None = None
         self._frames: dict[Side, DataFrame] = {}
         self._seen_blocks: SeenBlocks | None = None
@@ -48,7 +53,11 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy take along: all but handles on a session's frames, as a saved model."""
-        return self.__dict__ | {"_frames": {}, "_data": None, "_seen": None, "_seen_blocks": None}
+        return (
+            self.__dict__
+            | {"_frames": {}, "_data": None, "_seen": None, "_seen_blocks": None}
+            | {"_popular": self._popular_table()}
+        )
 
     def __copy__(self) -> Self:
         """Return a shallow copy, with the same frames: ``copy(extra)`` is one within the session."""
@@ -114,6 +123,40 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
             self._frames[side] = frame if level in (None, "NONE") else frame.persist(storage_level(level))
         return self._frames[side]
 
+    def popularItems(self, num: int = 10, span: str = "all") -> DataFrame:
+        """Return the items with the most training ratings, the first first: itemCol, ratings.
+
+        Parameters
+        ----------
+        num : int, default 10
+            How many; the model knows 100, or as many as the train job was told.
+        span : str, default "all"
+            "recent" counts the last days before the newest rating, which only the train job does.
+
+        Raises
+        ------
+        ParameterError
+            The model has no such list: it is of MLlib or of an older version, or the ratings had no times.
+        """
+        listed = self._popular_frame(span).where(F.col("place") <= num).orderBy("place")
+        return listed.drop("place")
+
+    def _popular_frame(self, span: str) -> DataFrame:
+        """Return the popular items of a span: place, itemCol, ratings."""
+        table = self._popular_table()
+        listed = None if table is None else table.filter(pc.field("span") == span).drop_columns("span")
+        if not listed:
+            raise ParameterError(f"the model has no popular items of the span {span!r}: it was trained without")
+        item, kind = self.getOrDefault("itemCol"), self._kinds[Side.ITEM].simpleString()
+        given = listed.select(["place", "id", "ratings"]).rename_columns(["place", item, "ratings"])
+        return SparkSession.active().createDataFrame(given, schema=f"place int, `{item}` {kind}, ratings bigint")
+
+    def _popular_table(self) -> pa.Table | None:
+        """Return the popular items (span, place, id, ratings), read when they are first asked for."""
+        if isinstance(self._popular, DataFrame):
+            self._popular = self._popular.toArrow()
+        return self._popular
+
     @property
     def history(self) -> DataFrame:
         """What the fit went through, one row per iteration; empty for a model that MLlib fitted.
@@ -125,7 +168,8 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
     def tables(self) -> dict[str, DataFrame]:
         """Return everything that makes the model, as DataFrames by name; with ``parameters()`` it is complete.
 
-        They are user_factors and item_factors (id, features, bias), user_ids and item_ids (id, index), and history.
+        They are user_factors and item_factors (id, features, bias), user_ids and item_ids (id, index), history, and
+        where it is known what is popular, popular (span, place, id, ratings).
         """
         return self._tables()
 
@@ -155,6 +199,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         model._set(**{name: value for name, value in parameters.get("params", {}).items() if model.hasParam(name)})
         model._kinds = kinds
         model._history = tabular.history_lines(tables["history"])
+        model._popular = tables.get("popular")
         return model
 
     @classmethod
@@ -200,6 +245,9 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
 
     def _tables(self) -> dict[str, DataFrame]:
         frames = tabular.to_tables(SparkSession.active(), self.fitted, self._kinds)
+        popular, kind = self._popular_table(), self._kinds[Side.ITEM].simpleString()
+        if popular is not None:
+            frames["popular"] = SparkSession.active().createDataFrame(popular, schema=popular_schema(kind))
         return frames | {"history": self.history}
 
     def write(self) -> ParamsWriter:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from mfspark.kernels.csr import Side
-from mfspark.model.described import description, limits_from, settings_from
+from mfspark.model.described import description, limits_from, mean_from, settings_from
 from mfspark.model.factor_table import FactorTable
 from mfspark.model.factorization import Factorization
 from mfspark.training.history import Iteration
@@ -68,5 +68,5 @@ def from_tables(
     frames = [tables[f"{side.stem}_factors"] for side in Side]
     users, items = (FactorTable.read(frames[side], f"{side.stem}_factors", settings, side) for side in Side)
     ids, sides = (users.ids, items.ids), (users.array, items.array)
-    fitted = Factorization(settings, ids, sides, parameters["intercept"], limits)
+    fitted = Factorization(settings, ids, sides, parameters["intercept"], limits, mean_from(parameters))
     return fitted, (frames[0].schema["id"].dataType, frames[1].schema["id"].dataType)

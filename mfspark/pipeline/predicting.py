@@ -36,7 +36,8 @@ class PredictReport:
 def predict(spark: SparkSession, config: Config, run_id: str) -> PredictReport:
     """Write the table ``recommendations`` (top_n) or ``predictions`` (pairs); repeating a run id replaces its rows.
 
-    ``recommendations``: user, rank (1 = best), item, prediction. ``predictions``: user, item, prediction (null where
+    ``recommendations``: user, rank (1 = best), item, prediction (of the popular items of ``predict.unknown_users`` the
+    number of their ratings). ``predictions``: user, item, prediction (null where
     the model does not know the user or the item). Both with run_id and model_version.
 
     Parameters
@@ -99,9 +100,16 @@ def _seen(spark: SparkSession, config: Config, version: ModelVersion, keep: Keep
 
 def _top_n(spark: SparkSession, asked: PredictConfig, model: Any, seen: DataFrame | None) -> DataFrame:
     """Return the best items of every user under the rules of the configuration, one row each."""
-    rules = {name: _rule(spark, name, getattr(asked, name), model) for name in ("seen", "allow", "deny")}
+    rules: dict[str, Any] = {
+        name: _rule(spark, name, getattr(asked, name), model) for name in ("seen", "allow", "deny")
+    }
     out = [pairs for pairs in (seen, rules.pop("seen")) if pairs is not None]
-    lists = model.recommendForAllUsers(asked.n, seen=out, minScore=asked.min_score, **rules)
+    rules |= {"seen": out, "minScore": asked.min_score}
+    if asked.users is None:
+        lists = model.recommendForAllUsers(asked.n, **rules)
+    else:
+        users = _users(spark, asked.users, model)
+        lists = model.recommendForUserSubset(users, asked.n, unknown=asked.unknown_users, **rules)
     listed = lists.select("user", F.posexplode("recommendations").alias("position", "found"))
     columns = (F.col("found.item").alias("item"), F.col("found.rating").alias("prediction"))
     return listed.select("user", (F.col("position") + 1).alias("rank"), *columns)
@@ -119,6 +127,14 @@ def _rule(spark: SparkSession, name: str, path: str | None, model: Any) -> DataF
     return given.select(
         *(F.col(side).try_cast(kind).alias(side) for side, kind in kinds.items() if side not in missing)
     )
+
+
+def _users(spark: SparkSession, path: str, model: Any) -> DataFrame:
+    """Return the users at a path in the type of the model's; what is no such id is left out."""
+    given = _read_pairs(spark, path, "predict.users")
+    if "user" not in given.columns:
+        raise missing_column("user", given.columns, path)
+    return given.select(F.col("user").try_cast(_id_types(model)["user"]).alias("user")).dropna()
 
 
 def _id_types(model: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
 from mfspark.config import Config, SourceConfig, SplitConfig
 from mfspark.data import (
@@ -27,6 +28,7 @@ from mfspark.data import (
     strong_generalisation,
     time_split,
 )
+from mfspark.errors import DataError
 from mfspark.store import Location, tables
 
 Keep = Callable[[DataFrame], DataFrame]
@@ -56,7 +58,7 @@ def source_at(config: SourceConfig, path: str) -> SourceConfig:
 
 def noise_floor_of(config: SourceConfig) -> float | None:
     """Return the best reachable RMSE of a synthetic source; None for any other."""
-    if config.format != "synthetic":
+    if config.format != "synthetic" or config.options.get("plays"):
         return None
     return noise_floor(**_synthetic_arguments(config))
 
@@ -167,12 +169,27 @@ def with_holdout(spark: SparkSession, ratings: DataFrame, split: Mapping[str, An
     if settings.method == "probe":
         probe = read_probe(spark, Source(path=settings.probe or "", format="netflix_probe"))
         return mark_probe(ratings, probe, HOLDOUT)
+    if settings.method == "file":
+        return _with_file(spark, ratings, settings.held_out or "")
     if settings.method == "strong":
         parted = strong_generalisation(ratings, settings.fraction, seed=settings.seed)
         marks = (F.col("part") != "train").alias(HOLDOUT), (F.col("part") == "fold_in").alias(FOLD_IN)
         return parted.select(*ratings.columns, *marks)
     timed = ratings.where("timestamp IS NOT NULL").limit(1).count() > 0
     return leave_k_out(ratings, settings.k, settings.seed, by_time=timed, column=HOLDOUT)
+
+
+def _with_file(spark: SparkSession, ratings: DataFrame, path: str) -> DataFrame:
+    """Return the ratings and those of a file, which are held out; a pair of both is trained on no more."""
+    kinds = {name: ratings.schema[name].dataType for name in ("user", "item", "rating", "timestamp")}
+    textual = any(isinstance(kinds[side], StringType) for side in ("user", "item"))
+    read = read_ratings(spark, Source(path=path, id_type="string" if textual else None))
+    bad = read.where("error IS NOT NULL OR user IS NULL OR item IS NULL OR rating IS NULL").limit(1).count()
+    if bad:
+        raise DataError(f"split.held_out: {path} has rows without a user, an item or a rating; correct or remove them")
+    held = read.select(*(F.col(name).cast(kind) for name, kind in kinds.items())).dropDuplicates(["user", "item"])
+    rest = ratings.join(held.select("user", "item"), ["user", "item"], "left_anti").withColumn(HOLDOUT, F.lit(False))
+    return rest.unionByName(held.withColumn(HOLDOUT, F.lit(True)), allowMissingColumns=True)
 
 
 def rating_range(config: Config, clip: bool) -> tuple[float, float] | None:

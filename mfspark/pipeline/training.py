@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from mfspark.config import ESTIMATORS, Config
 from mfspark.errors import ConfigError, ParameterError
 from mfspark.model.load import load_model
+from mfspark.model.popular import counted
 from mfspark.pipeline.ratings import (
     FOLD_IN,
     HOLDOUT,
@@ -94,6 +95,8 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
             record["started_from"] = initial.version
         model = estimator.fit(marked)
         marks.append(time.perf_counter())
+        trained = marked.where(f"NOT {HOLDOUT}")
+        model._popular = counted(trained, config.train.popular, config.train.recent_days, model.fitted.ids[1].type)
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
     published = registry.publish(run_id, model, history[-1] if history else {}, record)

@@ -114,15 +114,19 @@ class Registry:
         StoreError
             No such table, or the model has been replaced by a re-run since it was looked up.
         """
-        return self.load(model, [table])[table]
+        found = self.load(model, [table])
+        if table not in found:
+            raise StoreError(f"version {model.version} (run {model.run_id}) was published without a table {table!r}")
+        return found[table]
 
     def load(self, model: ModelVersion, names: builtins.list[str] | None = None) -> dict[str, DataFrame]:
-        """Return several tables of one published model (default: all), all of the same attempt."""
+        """Return several tables of one published model (default: all it has), all of the same attempt."""
         names = names or builtins.list(MODEL_TABLES)
         unknown = [name for name in names if name not in MODEL_TABLES]
         if unknown:
             raise StoreError(f"a model has no table {unknown[0]!r}; it has {', '.join(MODEL_TABLES)}")
-        found = {name: self._read_attempt(model, MODEL_TABLES[name]) for name in names}
+        read = {name: self._read_attempt(model, MODEL_TABLES[name]) for name in names}
+        found = {name: frame for name, frame in read.items() if frame is not None}
         # The tables above are snapshots: if the attempt is still the published one now, its rows are all in them.
         current = self.get(run_id=model.run_id)
         if current.attempt != model.attempt:
@@ -215,6 +219,8 @@ class Registry:
         given = {**model_tables, "parameters": self._spark.createDataFrame(pairs, "name string, value string")}
         prepared = {}
         for name, spec in MODEL_TABLES.items():
+            if name not in given and spec.may_lack:
+                continue
             if name not in given:
                 raise StoreError(f"the model to publish lacks the table {name!r}; it needs {', '.join(MODEL_TABLES)}")
             rows = _fit_columns(given[name], name, spec)
@@ -265,12 +271,19 @@ class Registry:
         return first.where(attempts).select("attempt").first() is not None
 
     def _delete_attempts(self, attempts: str) -> None:
-        others = [self._address(name) for name in MODEL_TABLES if name != FIRST_WRITTEN]
+        lacking = [name for name, spec in MODEL_TABLES.items() if spec.may_lack and not self._has_table(name)]
+        others = [self._address(name) for name in MODEL_TABLES if name not in (FIRST_WRITTEN, *lacking)]
         at_once(self._spark, [partial(tables.delete, self._spark, address, attempts) for address in others])
         tables.delete(self._spark, self._address(FIRST_WRITTEN), attempts)
 
-    def _read_attempt(self, model: ModelVersion, spec: ModelTable) -> DataFrame:
-        rows = tables.read(self._spark, self.location.table(spec.stored_as))
+    def _has_table(self, name: str) -> bool:
+        return tables.exists(self._spark, self._address(name))
+
+    def _read_attempt(self, model: ModelVersion, spec: ModelTable) -> DataFrame | None:
+        address = self.location.table(spec.stored_as)
+        rows = tables.find(self._spark, address) if spec.may_lack else tables.read(self._spark, address)
+        if rows is None:
+            return None
         own = rows.where((F.col("run_id") == model.run_id) & (F.col("attempt") == model.attempt))
         return own.drop(*ATTEMPT_COLUMNS)
 

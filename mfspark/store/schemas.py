@@ -23,6 +23,7 @@ HISTORY: Mapping[str, str | None] = {
     "seconds": "double",
     "repaired": "bigint",
 }
+POPULAR: Mapping[str, str | None] = {"span": "string", "place": "int", "id": None, "ratings": "bigint"}
 PARAMETERS: Mapping[str, str | None] = {"name": "string", "value": "string"}
 MODELS: Mapping[str, str] = {
     "version": "bigint",
@@ -42,6 +43,7 @@ class ModelTable:
     columns: Mapping[str, str | None]
     open_ended: bool = False  # further columns are kept: a new loss may report more parts
     optional: tuple[str, ...] = ()  # columns that models of older releases do not have
+    may_lack: bool = False  # whether there are models without this table
 
 
 MODEL_TABLES: Mapping[str, ModelTable] = {
@@ -51,6 +53,7 @@ MODEL_TABLES: Mapping[str, ModelTable] = {
     "user_ids": ModelTable("model_user_ids", IDS),
     "item_ids": ModelTable("model_item_ids", IDS),
     "history": ModelTable("history", HISTORY, open_ended=True, optional=("repaired",)),
+    "popular": ModelTable("popular", POPULAR, may_lack=True),
     "parameters": ModelTable("parameters", PARAMETERS),
 }
 

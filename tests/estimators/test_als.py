@@ -50,7 +50,7 @@ BAD_PARAMETERS = [
     (dict(maxIter=-1), "maxIter must be at least 0"),
     (dict(regParam=-0.1), "regParam must be a finite number >= 0"),
     (dict(regParamUser=float("nan")), "regParamUser must be a finite number"),
-    (dict(coldStartStrategy="keep"), "coldStartStrategy must be one of nan, drop"),
+    (dict(coldStartStrategy="keep"), "coldStartStrategy must be one of nan, drop, mean"),
     (dict(solver="qr"), "solver must be one of auto, cholesky"),
     (dict(confidence="exp", implicitPrefs=True), "confidence must be one of mllib, linear, log, ials"),
     (dict(confidence="linear", implicitPrefs=True, weightCol="w"), "multiply the ratings instead"),

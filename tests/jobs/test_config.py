@@ -62,7 +62,10 @@ def test_yaml_texts_that_look_like_numbers_are_numbers(text, value):
 BAD = {
     "unknown section": ({"storee": {}}, r"^storee: unknown key; did you mean store\? allowed: run_id, als, sgd, "),
     "unknown key": ({"als": {"rnk": 8}}, r"^als.rnk: unknown key; did you mean als.rank\? allowed: rank, maxIter"),
-    "unknown key, nothing close": ({"split": {"zzz": 1}}, r"^split.zzz: unknown key; allowed: method, fraction, seed"),
+    "unknown key, nothing close": (
+        {"split": {"zzz": 1}},
+        r"^split.zzz: unknown key; allowed: method, fraction, k, seed",
+    ),
     "section is no mapping": ({"als": 5}, r"^als: 5 is not allowed; give a mapping with the keys rank"),
     "text for a number": (
         {"als": {"rank": "many"}},
@@ -101,8 +104,15 @@ BAD = {
     ),
     "rules for pairs": (
         {"predict": {"mode": "pairs", "pairs": "x", "deny": "y"}},
-        r"^predict.n, filter_seen, seen, allow, deny, min_score: contradict predict.mode pairs",
+        r"^predict.n, users, filter_seen, seen, allow, deny, min_score: contradict predict.mode pairs",
     ),
+    "nobody is unknown": ({"predict": {"unknown_users": "popular"}}, r"^predict.unknown_users: needs predict.users"),
+    "scores of counts": (
+        {"predict": {"users": "x", "unknown_users": "popular", "min_score": 3}},
+        r"^predict.min_score: contradicts predict.unknown_users",
+    ),
+    "k of one": ({"split": {"method": "leave_one_out", "k": 2}}, r"^split.k: only allowed with split.method leave_k"),
+    "no file": ({"split": {"method": "file"}}, r"^split.held_out: give the path of the ratings to hold out"),
     "clip of a ranking": ({"predict": {"clip": True}}, r"^predict.clip: contradicts predict.mode top_n"),
     "relevant without k": ({"evaluate": {"relevant": 3}}, r"^evaluate.relevant: only allowed with evaluate.k"),
 }

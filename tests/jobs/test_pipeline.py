@@ -308,3 +308,20 @@ def test_users_held_out_whole_are_folded_in_and_found(spark, tmp_path):
     assert own["recallAtK"] > popular["recallAtK"] + 0.1
     with pytest.raises(DataError, match="evaluate.k is missing: users held out whole"):
         evaluate(spark, replace(config, evaluate=replace(config.evaluate, k=None)), "r")
+
+
+def test_users_a_model_does_not_know_get_what_is_popular(spark, done, tmp_path):
+    config, _ = done
+    listed = read(spark, config, "popular").where("span = 'recent'").orderBy("place").collect()
+    train_rows = random_split(read(spark, config, "ratings"), 0.1, 1).where("NOT validation")
+    newest = train_rows.agg(F.max("timestamp")).first()[0]
+    counts = train_rows.where(F.col("timestamp") > newest - 30 * 86400).groupBy("item").count()
+    ref = counts.orderBy(F.desc("count"), "item").limit(100).collect()
+    assert [(row["id"], row["ratings"]) for row in listed] == [tuple(row) for row in ref] and len(ref) > 3
+    users = tmp_path / "users.csv"
+    users.write_text("user\n1\n777777\nnobody\n")
+    asked = replace(config.predict, n=3, users=str(users), unknown_users="recent")
+    predict(spark, replace(config, predict=asked), "cold")
+    found = read(spark, config, "recommendations").where("run_id = 'cold'").orderBy("user", "rank").collect()
+    assert [row["user"] for row in found] == [1, 1, 1, 777777, 777777, 777777]
+    assert [(row["item"], row["prediction"]) for row in found[3:]] == [tuple(row) for row in ref[:3]]

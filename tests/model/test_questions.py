@@ -169,7 +169,7 @@ def test_cold_start_is_read_in_letters_of_either_case(model, ratings, spark, spe
 
 
 def test_a_misspelt_cold_start_is_refused(model, ratings):
-    message = "^coldStartStrategy must be one of nan, drop, not 'dorp'$"
+    message = "^coldStartStrategy must be one of nan, drop, mean, not 'dorp'$"
     estimator = ALS(rank=2, maxIter=1)
     for wrong in (
         lambda: model.copy().setColdStartStrategy("dorp"),
