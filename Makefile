@@ -26,13 +26,14 @@ $(READY): pyproject.toml conf/constraints.txt conf/setup.sh
 run: $(READY) ## Ratings to a published model and a summary (DATA=file CONF=file ARGS="--set als.rank=64")
 	@$(BIN)/python -m jobs.run --config "$(CONF)" $(SOURCE) $(ARGS)
 
-# Two processes with a session each: a Spark test keeps one core busy, not two. A file stays in one process.
+# Two processes with a session each: a Spark test keeps one core busy, not two. A file stays in one process; files come
+# in the order of tests/conftest.py, the longest first.
 test: $(READY) ## Run the whole test suite (ARGS="-k store")
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Without a usable JAVA_HOME a test that starts Java unmarked fails.
 test-fast: $(READY) ## Run the tests that need no Java (ARGS="-k kernels")
-	@JAVA_HOME=/dev/null $(BIN)/python -m pytest -m "not java" $(ARGS)
+	@JAVA_HOME=/dev/null $(BIN)/python -m pytest -m "not java" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## Lint, types and the import directions
 	@$(BIN)/ruff check .

@@ -21,6 +21,15 @@ SMALL_TABLES = {
     "spark.databricks.delta.stats.collect": "false",
     "spark.databricks.delta.stats.skipping": "false",
 }
+# Java for short programs: no second compiler, no collector in parallel. Programs that tests start inherit it.
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
+os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK_JAVA)
+# Files of minutes come first, so that none is left for the end when the other process has nothing to do any more.
+LONGEST_FIRST = (
+    "jobs/test_spark_submit.py", "training/test_cluster.py", "jobs/test_killed_training.py",
+    "training/test_connect.py", "estimators/test_als.py", "estimators/test_combinations.py",
+    "estimators/test_gradient_descent.py", "peers/", "estimators/", "jobs/", "training/",
+)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,12 +38,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "spark" in item.fixturenames:
             item.add_marker(pytest.mark.java)
+    items.sort(key=lambda item: _place(item.path.relative_to(ROOT / "tests").as_posix()))
+
+
+def _place(file):
+    """Return how early the tests of a file run."""
+    found = (place for place, start in enumerate(LONGEST_FIRST) if file.startswith(start))
+    return next(found, len(LONGEST_FIRST))
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spark")
-    java = f"-XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Dderby.system.home={folder}"
     session = spark_session(
         "mfspark-tests",
         master="local[2]",
@@ -42,7 +57,7 @@ def spark(tmp_path_factory):
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             **SMALL_TABLES,
             "spark.driver.memory": "2g",
-            "spark.driver.extraJavaOptions": java,
+            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
         },
     )
     session.sparkContext.setLogLevel("ERROR")

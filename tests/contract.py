@@ -329,15 +329,18 @@ class ModelContract:
             with pytest.raises(DataError, match="^column 'user' is string, but the model's ids are int: cast it$"):
                 ask(strings)
 
-    def test_pipeline(self, ratings, tmp_path):
-        fitted = Pipeline(stages=[self.estimator()]).fit(ratings)
+    @pytest.fixture(scope="class")
+    def fitted(self, ratings):
+        """The same fit once more, as the stage of a pipeline."""
+        return Pipeline(stages=[self.estimator()]).fit(ratings)
+
+    def test_pipeline(self, fitted, ratings, tmp_path):
         fitted.save(str(tmp_path / "pipeline"))
         loaded = PipelineModel.load(str(tmp_path / "pipeline"))
         assert_df_equality(loaded.transform(ratings), fitted.transform(ratings), ignore_row_order=True)
 
-    def test_the_same_seed_gives_the_same_model(self, ratings):
-        one, two = (self.estimator().fit(ratings).fitted.sides for _ in range(2))
-        for left, right in zip(one, two, strict=True):
+    def test_the_same_seed_gives_the_same_model(self, model, fitted):
+        for left, right in zip(model.fitted.sides, fitted.stages[0].fitted.sides, strict=True):
             np.testing.assert_array_equal(left, right)
 
     def test_string_ids_come_back(self, spark):

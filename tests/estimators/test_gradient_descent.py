@@ -20,7 +20,8 @@ USERS, ITEMS, R = naive.random_ratings(23, 15, 0.4, seed=8)
 
 
 class TestSquared(ModelContract):
-    settled = {"maxIter": 150, "stepSchedule": "exponential", "decay": 0.02}
+    # A short memory of Adam settles in 40 steps, each of which is a Spark job; the defaults take 150.
+    settled = {"maxIter": 40, "stepSchedule": "exponential", "decay": 0.02, "momentum": 0.7, "squareDecay": 0.95}
     fold_error = 0.05
     estimator = staticmethod(
         lambda: GradientDescent(
