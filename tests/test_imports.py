@@ -14,7 +14,10 @@ LIBRARIES = ("numpy", "numba", "llvmlite", "pyarrow", "pyspark", "delta", "panda
 # Numba itself imports the bare package scipy, and yaml where it is installed.
 SCIPY = ("scipy.linalg", "scipy.sparse", "scipy.special", "scipy.stats")
 NOT_IN_WORKERS = (*SCIPY, "pyspark.ml", "delta", "pandas", "pydantic", "mfspark.estimators")
-DRIVER_ONLY = {f"model/{name}.py" for name in ("bpmf", "load", "mllib", "model", "params", "persistence", "stored")}
+DRIVER_ONLY = {
+    f"model/{name}.py"
+    for name in ("bpmf", "load", "mllib", "model", "params", "persistence", "reporting", "stored")
+}
 
 
 def loaded_by(module, unwanted):

@@ -258,6 +258,27 @@ class EvaluateConfig(Section):
         return self
 
 
+class ReportConfig(Section):
+    """The training report, an HTML page a model version, written by train and evaluate; needs mfspark[report]."""
+
+    path: Text | None = Field(None, description="folder of the pages, model-VERSION.html; null: no report")
+    titles: Text | None = Field(
+        None, description="titles of the items: a table, Parquet folder or csv file with the columns item and title"
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ReportConfig:
+        refuse(
+            self.path is not None and bool(re.match(r"[A-Za-z][\w+.-]+:", self.path)),
+            "report.path: an address; give a folder that the driver can write, such as a mounted volume",
+        )
+        refuse(
+            self.path is None and self.titles is not None,
+            "report.titles: only allowed with report.path, which asks for a report",
+        )
+        return self
+
+
 class Config(Section):
     """A job's whole configuration; the estimator is the one whose section is given, ALS where there is none."""
 
@@ -279,6 +300,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _agrees(self) -> Config:

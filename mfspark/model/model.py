@@ -23,12 +23,12 @@ from mfspark.model.popular import offered
 from mfspark.model.predict import add_predictions, pair_data, with_cold_start
 from mfspark.model.recommend import Recommender
 from mfspark.model.recommend_new import recommend_new
+from mfspark.model.reporting import ReportedModel
 from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids, restricted
 from mfspark.model.sorted_ids import how_many
-from mfspark.model.stored import StoredModel
 
 
-class FactorizationModel(StoredModel):
+class FactorizationModel(ReportedModel):
     """A fitted factorization, with the face of ``pyspark.ml.recommendation.ALSModel``.
 
     Ids come out in the type in which they were given. ``coldStartStrategy``, ``predictionCol``, ``userCol``,

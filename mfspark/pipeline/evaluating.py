@@ -26,6 +26,7 @@ from mfspark.evaluation import (
 )
 from mfspark.pipeline.predicting import served_model
 from mfspark.pipeline.ratings import FOLD_IN, HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
+from mfspark.pipeline.reporting import check_report, write_report
 from mfspark.store import Location, Registry, tables
 
 BASELINES = {"popular": "popularity baseline", "bias_only": "bias-only baseline", "mean_only": "mean-only baseline"}
@@ -119,6 +120,7 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
     DataError
         The model was trained without a hold-out, or only its ranking can be measured and ``evaluate.k`` is not set.
     """
+    check_report(config)
     with keeping() as keep:
         return _evaluate(spark, config, run_id, keep)
 
@@ -155,6 +157,7 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         marks = F.lit(run_id).alias("run_id"), F.lit(version.version).cast("bigint").alias("model_version")
         rows = reduce(DataFrame.unionAll, segments + parts).select(*marks, "*")
         tables.replace_slice(rows, store.table("segments"), "run_id", run_id)
+    write_report(spark, config, version, held.model)
     return report
 
 

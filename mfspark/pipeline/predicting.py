@@ -119,7 +119,7 @@ def _rule(spark: SparkSession, name: str, path: str | None, model: Any) -> DataF
     """Return the items or pairs at a path in the types of the model's ids; unknown ones have no effect."""
     if path is None:
         return None
-    given = _read_pairs(spark, path, f"predict.{name}")
+    given = read_rows(spark, path, f"predict.{name}")
     kinds = _id_types(model)
     missing = [side for side in kinds if side not in given.columns]
     if missing and (missing != ["user"] or name == "seen"):
@@ -145,7 +145,7 @@ def _id_types(model: Any) -> dict[str, str]:
 
 
 def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
-    pairs = _read_pairs(spark, config.predict.pairs or "", "predict.pairs")
+    pairs = read_rows(spark, config.predict.pairs or "", "predict.pairs")
     typed = _id_types(model)
     for side in typed:
         if side not in pairs.columns:
@@ -166,7 +166,8 @@ def _for_pairs(spark: SparkSession, config: Config, model: Any) -> DataFrame:
     return model.transform(cast).select("user", "item", known.cast("float").alias("prediction"))
 
 
-def _read_pairs(spark: SparkSession, path: str, key: str) -> DataFrame:
+def read_rows(spark: SparkSession, path: str, key: str) -> DataFrame:
+    """Return what lies at a path that a key of the configuration names: a table, Parquet folder or csv file."""
     try:
         return tables.read(spark, path)
     except StoreError:

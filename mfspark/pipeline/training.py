@@ -24,6 +24,7 @@ from mfspark.pipeline.ratings import (
     training_record,
     with_holdout,
 )
+from mfspark.pipeline.reporting import STAGES, check_report, write_report
 from mfspark.store import Location, ModelVersion, Registry, checkpoints, tables
 from mfspark.store.schemas import MODEL_TABLES
 from mfspark.training.progress import LOGGER
@@ -79,6 +80,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         Training diverged.
     """
     estimator_of(config)._check()
+    check_report(config)
     record, marks = training_record(spark, config), [time.perf_counter()]
     with keeping() as keep:
         direct = "path" in record
@@ -99,11 +101,14 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         model._popular = counted(trained, config.train.popular, config.train.recent_days, model.fitted.ids[1].type)
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
-    published = registry.publish(run_id, model, history[-1] if history else {}, record)
-    checkpoints.remove(spark, checkpoints_of(config, run_id))
     sweeps = sum(row["seconds"] for row in history)
-    check, fit, publish = marks[1] - marks[0], marks[2] - marks[1], time.perf_counter() - marks[2]
-    seconds = {"check": check, "blocks": fit - sweeps, "iterations": sweeps, "publish": publish}
+    check, fit = marks[1] - marks[0], marks[2] - marks[1]
+    seconds = {"check": check, "blocks": fit - sweeps, "iterations": sweeps}
+    metrics = (history[-1] if history else {}) | {STAGES: seconds}
+    published = registry.publish(run_id, model, metrics, record)
+    checkpoints.remove(spark, checkpoints_of(config, run_id))
+    seconds = seconds | {"publish": time.perf_counter() - marks[2]}
+    write_report(spark, config, published, model, seconds)
     return TrainReport(run_id, published.version, history, published_tables(registry), seconds)
 
 

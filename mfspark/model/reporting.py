@@ -1,0 +1,64 @@
+"""The training report of a model, as a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from mfspark.blocks.columns import require_frame
+from mfspark.errors import missing_column
+from mfspark.model.stored import StoredModel
+from mfspark.report import Data, Report, facts, require_bokeh
+
+
+class ReportedModel(StoredModel):
+    """A model that shows how it was trained and what it has learned."""
+
+    def report(
+        self,
+        path: str | Path | None = None,
+        ratings: DataFrame | None = None,
+        titles: DataFrame | Mapping[Any, str] | None = None,
+        heldOut: DataFrame | None = None,
+        ratingCol: str = "rating",
+    ) -> Report:
+        """Return the training report: one HTML page, shown inline by a notebook that ends a cell with it.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            A file that is written, with all it needs: no other file, no network.
+        ratings : DataFrame, optional
+            The training ratings (userCol, itemCol, ``ratingCol``): without them there are no distributions and errors.
+        titles : DataFrame or mapping, optional
+            Titles of items: a frame of itemCol and ``title``, or id to title.
+        heldOut : DataFrame, optional
+            Ratings that were not trained on, for the errors; default: ``ratings``.
+        ratingCol : str, default "rating"
+            Column of ratings; empty: every rating is 1.
+
+        Returns
+        -------
+        Report
+            Its ``html`` is the page, its ``facts`` what is shown; ``save(path)`` writes it.
+
+        Raises
+        ------
+        SetupError
+            The plotting library is not installed: ``pip install mfspark[report]``.
+        DataError
+            A column is missing or has another type.
+        """
+        require_bokeh()
+        for frame in (ratings, heldOut):
+            if frame is not None:
+                require_frame(frame)
+                if ratingCol and ratingCol not in frame.columns:
+                    raise missing_column(ratingCol, frame.columns)
+        report = Report(facts(self, Data(ratings, heldOut, titles, ratingCol)))  # type: ignore[arg-type]
+        if path is not None:
+            report.save(path)
+        return report
