@@ -76,7 +76,7 @@ def _legend_above(figure: Any) -> None:
     legend = figure.legend[0]
     figure.add_layout(legend, "above")
     legend.update(orientation="horizontal", spacing=14, padding=2, margin=0, glyph_width=16)
-    legend.update(background_fill_alpha=0, border_line_color=None)
+    legend.update(background_fill_alpha=0, border_line_color=None, label_text_color=QUIET)  # no style sheet's
 
 
 def _ticks(figure: Any, labels: Sequence[str]) -> None:
@@ -141,11 +141,13 @@ def _seconds(history: Sequence[Mapping[str, Any]]) -> Any:
 def _spectrum(values: Sequence[float]) -> Any:
     if not values:
         return None
-    made = _figure("factor", "singular value")
+    steep = values[-1] > 0 and values[0] > 20 * values[-1]
+    made = _figure("factor", "singular value", y_axis_type="log" if steep else "linear")
     data = {"place": list(range(1, len(values) + 1)), "value": list(values)}
     made.line("place", "value", source=data, color=FIRST, line_width=1.5)
     dots = made.scatter("place", "value", source=data, color=FIRST, size=6)
-    made.y_range.start = 0
+    if not steep:
+        made.y_range.start = 0
     _hover(made, [dots], [("factor", "@place"), ("singular value", "@value{0,0.0000}")])
     return made
 
@@ -235,6 +237,7 @@ def _map(found: Map) -> Any:
     made.toolbar.active_drag = None
     made.toolbar.active_scroll = None
     made.toolbar_location = "above"
+    made.toolbar.logo = None
     most = max((point.ratings or 1 for point in found.points), default=1)
     data = {
         "x": [point.x for point in found.points],

@@ -11,7 +11,7 @@ STYLE = """
   --bk-axis-line-color: var(--line); --bk-axis-label-text-color: var(--quiet);
   --bk-major-label-text-color: var(--quiet);
   --bk-major-tick-line-color: var(--line); --bk-minor-tick-line-color: transparent; --bk-grid-line-color: var(--line);
-  --bk-label-text-color: var(--quiet); --bk-axis-label-text-font-style: normal; --bk-title-text-color: var(--ink); }
+  --bk-axis-label-text-font-style: normal; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main, header { max-width: 1180px; margin: 0 auto; padding: 0 16px; }
@@ -25,9 +25,9 @@ nav a { color: var(--mark); text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px;
   margin: 0 0 16px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 8px; margin: 14px 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(136px, 1fr)); gap: 8px; margin: 14px 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px; }
-.tile b { display: block; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.1rem; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--quiet); font-size: .8rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 16px; }
 figure { margin: 0; min-width: 0; }
@@ -50,6 +50,6 @@ SCRIPT = """
 const charts = JSON.parse(document.getElementById("charts").textContent);
 for (const [name, item] of Object.entries(charts)) Bokeh.embed.embed_item(item, "chart-" + name);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const view of Bokeh.index.roots) view.request_paint();
+  for (const view of Bokeh.index.roots) view.request_paint?.();
 });
 """
