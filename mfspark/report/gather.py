@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
 
@@ -145,8 +146,8 @@ def _features(model: Described, popular: Mapping[Any, int]) -> tuple[list[Any], 
     frame = model.itemFactors.select("id", "features")
     if popular:
         kind = frame.schema["id"].dataType.simpleString()
-        asked = frame.sparkSession.createDataFrame([(key,) for key in popular], f"id {kind}")
-        frame = frame.join(F.broadcast(asked), "id")
+        asked = frame.sparkSession.createDataFrame(pa.table({"id": pa.array(list(popular))}))
+        frame = frame.join(F.broadcast(asked.select(F.col("id").cast(kind))), "id")
     table = frame.limit(ITEMS).toArrow()
     ids = table.column("id").to_pylist()
     features = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)

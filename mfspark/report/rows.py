@@ -46,18 +46,19 @@ def value_bins(ratings: DataFrame, column: str) -> tuple[int, int, tuple[Bin, ..
     """
     value = F.col(f"`{column}`").cast("double")
     finite = value.isNotNull() & ~F.isnan(value) & (F.abs(value) < F.lit(math.inf))
-    good = ratings.where(finite).select(value.alias("value"))
-    numbers = (F.count("*").alias("n"), F.min("value").alias("low"), F.max("value").alias("high"))
-    row = good.agg(*numbers, F.approx_count_distinct("value").alias("distinct")).first()
-    total = ratings.count()
+    shown = ratings.select(F.when(finite, value).alias("value"))
+    numbers = (F.count("*").alias("total"), F.count("value").alias("n"), F.min("value").alias("low"))
+    row = shown.agg(*numbers, F.max("value").alias("high"), F.approx_count_distinct("value").alias("distinct")).first()
     if row is None or not row["n"]:
+        total = 0 if row is None else row["total"]
         return total, total, ()
+    good = shown.where("value is not null")
     if row["distinct"] <= DISTINCT:
         found = good.groupBy("value").agg(F.count("*").alias("n")).orderBy("value").limit(2 * DISTINCT).collect()
         bins = tuple(Bin(part["value"], part["value"], part["n"]) for part in found)
     else:
         bins = _binned(good, row["low"], row["high"])
-    return total, total - row["n"], bins
+    return row["total"], row["total"] - row["n"], bins
 
 
 def _binned(good: DataFrame, low: float, high: float) -> tuple[Bin, ...]:
@@ -129,7 +130,7 @@ def titles_of(titles: DataFrame, item: str, wanted: Sequence[str]) -> dict[str, 
     names = [name for name in (item, "item", "id") if name in titles.columns]
     if not names or "title" not in titles.columns or not wanted:
         return {}
-    asked = titles.sparkSession.createDataFrame([(text,) for text in wanted], "__item string")
+    asked = titles.sparkSession.createDataFrame(pa.table({"__item": pa.array(wanted, pa.string())}))
     keys: Column = F.col(f"`{names[0]}`").cast("string")
     rows = titles.select(keys.alias("__item"), F.col("title").cast("string").alias("title"))
     found = rows.join(F.broadcast(asked), "__item").groupBy("__item").agg(F.min("title").alias("title")).collect()
