@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -141,14 +142,25 @@ def _examples(spark: SparkSession, location: Location, run_id: str) -> dict[str,
 def _lineage(
     spark: SparkSession, location: Location, record: Mapping[str, Any], logged: Mapping[str, Any] | None
 ) -> list[Table]:
-    found = [] if logged is None else [Table(logged["source"], "source of the ratings", None)]
+    found = [] if logged is None else [Table(without_secret(logged["source"]), "source of the ratings", None)]
     if "path" in record:
-        found.append(Table(record["path"], "ratings, read", None))
+        found.append(Table(without_secret(record["path"]), "ratings, read", None))
     else:
         found.append(Table(record["ratings"], "ratings, read", record["ratings_version"]))
     stored = [*(spec.stored_as for spec in MODEL_TABLES.values()), "models"]
     addresses = [location.table(name) for name in stored]
     return found + [Table(name, "model, written", tables.current_version(spark, name)) for name in addresses]
+
+
+def without_secret(address: str) -> str:
+    """Return an address without the user and password that may stand in it.
+
+    Examples
+    --------
+    >>> without_secret("s3a://key:secret@bucket/ratings")
+    's3a://***@bucket/ratings'
+    """
+    return re.sub(r"//[^/@]+@", "//***@", address)
 
 
 def _before(spark: SparkSession, location: Location, version: ModelVersion) -> Before | None:

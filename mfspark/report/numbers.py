@@ -25,8 +25,10 @@ def spectrum(users: Array, items: Array) -> Array:
     Returns
     -------
     array (rank,)
-        Values too small for float64 to tell (below 1e-8 of the largest) are noise.
+        Values too small for float64 to tell (below 1e-8 of the largest) are noise; NaN where a factor is no number.
     """
+    if not (np.isfinite(users).all() and np.isfinite(items).all()):
+        return np.full(len(users), np.nan)
     values, vectors = np.linalg.eigh(users)
     root = vectors * np.sqrt(np.maximum(values, 0))
     product = root.T @ items @ root
@@ -39,7 +41,7 @@ def plane(features: Array) -> tuple[Array, Array]:
     Parameters
     ----------
     features : array (n, rank)
-        Finite; centred here.
+        Centred here; what is no finite number counts as 0.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def plane(features: Array) -> tuple[Array, Array]:
     shares : array (2,)
         0 where nothing varies.
     """
-    rows = np.asarray(features, np.float64)
+    rows = np.nan_to_num(np.asarray(features, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     places, shares = np.zeros((len(rows), 2)), np.zeros(2)
     if len(rows) == 0:
         return places, shares

@@ -34,6 +34,12 @@ def test_the_map_has_the_principal_components():
     assert (comp[np.abs(comp).argmax(0), [0, 1]] > 0).all()
 
 
+def test_factors_that_are_no_numbers_stop_nothing():
+    broken = np.array([[1.0, np.nan], [np.inf, 1.0], [0.0, 1.0]])
+    assert np.isfinite(numbers.plane(broken)[0]).all()
+    assert np.isnan(numbers.spectrum(broken.T @ broken, np.eye(2))).all()
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (1, 3), (5, 1), (2, 2)])
 def test_the_map_of_few_items_or_factors_is_finite(shape):
     places, shares = numbers.plane(np.ones(shape))
