@@ -94,7 +94,8 @@ def _parameters(version: ModelVersion) -> dict[str, Any]:
     record = version.parameters.get("training", {})
     found = flat(version.parameters.get("model", version.parameters))
     found |= {f"split.{name}": value for name, value in record.get("split", {}).items()}
-    return found | {name: value for name, value in record.items() if name != "split"}
+    read = {name: value for name, value in record.items() if name != "split"}
+    return found | {name: without_secret(value) if isinstance(value, str) else value for name, value in read.items()}
 
 
 def _metrics(spark: SparkSession, location: Location, version: ModelVersion) -> dict[str, float]:
