@@ -120,7 +120,7 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
     DataError
         The model was trained without a hold-out, or only its ranking can be measured and ``evaluate.k`` is not set.
     """
-    check_report(config)
+    check_report(spark, config)
     with keeping() as keep:
         return _evaluate(spark, config, run_id, keep)
 

@@ -18,6 +18,7 @@ from mfspark.pipeline.predicting import read_rows
 from mfspark.pipeline.ratings import HOLDOUT, keeping, recorded_ratings, with_holdout
 from mfspark.report import Data, Report, facts, require_bokeh
 from mfspark.report.gather import flat
+from mfspark.report.rows import title_column
 from mfspark.report.structure import Before, Facts, Quality, Rejected, Table, Version, shortened
 from mfspark.store import Location, ModelVersion, Registry, tables
 from mfspark.store.schemas import MODEL_TABLES
@@ -28,10 +29,12 @@ logger = logging.getLogger(__name__)
 STAGES = "stageSeconds"  # in a version's metrics
 
 
-def check_report(config: Config) -> None:
-    """Raise SetupError where a report is asked for and cannot be drawn: before hours of training, not after."""
+def check_report(spark: SparkSession, config: Config) -> None:
+    """Raise SetupError or DataError where a report is asked for and cannot be made: before hours of training."""
     if config.report.path is not None:
         require_bokeh()
+    if config.report.titles is not None:
+        title_column(read_rows(spark, config.report.titles, "report.titles"), "item")
 
 
 def write_report(

@@ -80,7 +80,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         Training diverged.
     """
     estimator_of(config)._check()
-    check_report(config)
+    check_report(spark, config)
     record, marks = training_record(spark, config), [time.perf_counter()]
     with keeping() as keep:
         direct = "path" in record

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 from pyspark.sql import Column, DataFrame
 
+from mfspark.errors import missing_column
 from mfspark.report.numbers import bounds
 from mfspark.report.structure import Bin, shortened
 
@@ -115,6 +116,20 @@ def gramian(factors: DataFrame, rank: int) -> tuple[int, np.ndarray]:
     return sum(part["n"] for part in parts), np.sum(matrices, axis=0) if parts else np.zeros((rank, rank))
 
 
+def title_column(titles: DataFrame, item: str) -> str:
+    """Return the column that holds the items of a frame of titles: the model's own, else ``item`` or ``id``.
+
+    Raises
+    ------
+    DataError
+        There is none, or no column ``title``.
+    """
+    names = [name for name in (item, "item", "id") if name in titles.columns]
+    if not names or "title" not in titles.columns:
+        raise missing_column("title" if names else item, titles.columns, "the frame of titles")
+    return names[0]
+
+
 def titles_of(titles: DataFrame, item: str, wanted: Sequence[str]) -> dict[str, str]:
     """Return the titles of some items, both as text; of several titles of an item the first in the alphabet.
 
@@ -127,11 +142,8 @@ def titles_of(titles: DataFrame, item: str, wanted: Sequence[str]) -> dict[str, 
     wanted : sequence of str
         Which, as text.
     """
-    names = [name for name in (item, "item", "id") if name in titles.columns]
-    if not names or "title" not in titles.columns or not wanted:
-        return {}
+    keys: Column = F.col(f"`{title_column(titles, item)}`").cast("string")
     asked = titles.sparkSession.createDataFrame(pa.table({"__item": pa.array(wanted, pa.string())}))
-    keys: Column = F.col(f"`{names[0]}`").cast("string")
     rows = titles.select(keys.alias("__item"), F.col("title").cast("string").alias("title"))
     found = rows.join(F.broadcast(asked), "__item").groupBy("__item").agg(F.min("title").alias("title")).collect()
     return {row["__item"]: shortened(row["title"]) or "" for row in found if row["title"] is not None}

@@ -117,7 +117,16 @@ def test_a_report_that_cannot_be_made_is_a_warning(spark, store, caplog, tmp_pat
     broken = config.model_copy(update={"report": config.report.model_copy(update={"titles": str(tmp_path / "none")})})
     with caplog.at_level(logging.WARNING, logger="mfspark"):
         assert write_report(spark, broken, version, None) is None
-    assert "no report of version 2: DataError: report.titles" in caplog.text
+    assert "no report of version 2: " in caplog.text
+
+
+def test_titles_that_cannot_be_read_are_refused_before_training(spark, store, tmp_path):
+    config, _, _ = store
+    (tmp_path / "titles.csv").write_text("item,name\n1,One\n")
+    for name, message in (("none", "report.titles"), ("titles.csv", "no column 'title'")):
+        report = config.report.model_copy(update={"titles": str(tmp_path / name)})
+        with pytest.raises(DataError, match=message):
+            train(spark, config.model_copy(update={"report": report}), "run-3")
 
 
 def test_ratings_without_the_column_are_refused(store, spark):
