@@ -131,7 +131,7 @@ def _rule(spark: SparkSession, name: str, path: str | None, model: Any) -> DataF
 
 def _users(spark: SparkSession, path: str, model: Any) -> DataFrame:
     """Return the users at a path in the type of the model's; what is no such id is left out."""
-    given = _read_pairs(spark, path, "predict.users")
+    given = read_rows(spark, path, "predict.users")
     if "user" not in given.columns:
         raise missing_column("user", given.columns, path)
     return given.select(F.col("user").try_cast(_id_types(model)["user"]).alias("user")).dropna()
