@@ -65,6 +65,16 @@ def spark(tmp_path_factory):
     session.stop()
 
 
+@pytest.fixture
+def whole_plans(spark):
+    """Plans written out in full: the suite's session cuts them off."""
+    name = "spark.sql.maxPlanStringLength"
+    before = spark.conf.get(name)
+    spark.conf.set(name, 1_000_000)
+    yield
+    spark.conf.set(name, before)
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real ratings; a test that needs it skips where it is absent."""

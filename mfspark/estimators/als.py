@@ -110,10 +110,9 @@ class ALS(StartingEstimator, HasElasticNetParam):
         "float32" or "float64".
     carrier : str, default "auto"
         How a side's factors reach the workers: "broadcast"; "join" (Connect too); "exchange": ids and factors stay on
-        the workers, which send each other the rows they need by a shuffle, and no side passes the driver until the
-        end, when the model gets its arrays; or "auto": "exchange" where ids and factors would take more than
-        ``spark.mfspark.driverLimit`` bytes (a quarter of the driver's memory, at least 512 MiB). All give the same
-        factors.
+        the workers, which send each other the rows they need by a shuffle, and a model beyond the driver's limit stays
+        there as well; or "auto": "exchange" where ids and factors would pass this limit, ``spark.mfspark.driverLimit``
+        bytes (a quarter of the driver's memory, at least 512 MiB). All give the same factors.
     materializer : str, default "auto"
         How blocks are kept: "persist", "checkpoint", "delta" (a table in workPath), "none", or "auto": persist, where
         the platform allows it.

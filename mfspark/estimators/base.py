@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyspark.ml import Estimator
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StringType
 
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.build import Layout
@@ -26,6 +27,7 @@ from mfspark.estimators.options import OFF, SAME_NUMBERS
 from mfspark.estimators.params import FactorizationParams
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.model.answers import Fitted
 from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.model import FactorizationModel
 from mfspark.model.persistence import ParamsReader, ParamsWriter
@@ -55,11 +57,12 @@ class _Interrupted(Exception):
 
 
 class Encoded(NamedTuple):
-    """The encoded ratings, what the first pass learned of them, and whether they carry weights."""
+    """The encoded ratings, what the first pass learned of them, whether they carry weights, which ids are texts."""
 
     frame: DataFrame
     found: Totals
     weighted: bool
+    texts: tuple[bool, bool]
 
 
 class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
@@ -186,7 +189,9 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
             encoded = workspace.keep(encode(select(dataset, columns)))
             found = survey(encoded, columns, not self._implicit(), driver_limit(dataset.sparkSession) >> 10)
             if self._exchanges(encoded, found):
-                ratings = Encoded(encoded, found, columns.weight is not None)
+                user, item = (dataset.schema[name].dataType for name in (columns.user, columns.item))
+                texts = (isinstance(user, StringType), isinstance(item, StringType))
+                ratings = Encoded(encoded, found, columns.weight is not None, texts)
                 fitted, history = self._fit_by_exchange(ratings, workspace)
                 return self._model._of(self, replace(fitted, mean=self._mean(found)), history, dataset)
             if not isinstance(found, Profile):
@@ -231,7 +236,7 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         """Return whether ids and factors stay on the workers."""
         return False
 
-    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Factorization, list[Iteration]]:
+    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Fitted, list[Iteration]]:
         raise NotImplementedError
 
     def _placement(self, spark: SparkSession, blocks: int) -> Placement:  # noqa: ARG002

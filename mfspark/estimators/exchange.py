@@ -19,7 +19,10 @@ from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator, Encoded
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.model.answers import Fitted
+from mfspark.model.factor_table import sides_bytes
 from mfspark.model.factorization import Factorization
+from mfspark.model.frames.blocks import FactorBlocks, FrameFactorization
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.training import als_exchange
 from mfspark.training.als_exchange import Exchange, State, Stored
@@ -58,8 +61,8 @@ class ExchangeEstimator(BlockEstimator):
         count = sum(map(len, found.sides)) if isinstance(found, Profile) else sum(distinct(encoded))
         return found.id_bytes + count * row > limit
 
-    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Factorization, list[Iteration]]:
-        """Train, the sides staying on the workers."""
+    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Fitted, list[Iteration]]:
+        """Train, the sides staying on the workers, where a model that passes the driver's limit keeps them."""
         found, layout = ratings.found, self._hash_layout(ratings)
         cut = {"carrier": "exchange", "blocks": "{} x {} by hash".format(*layout.blocks)}
         checkpoints = self._checkpoints(ratings.frame, found, cut)
@@ -73,7 +76,7 @@ class ExchangeEstimator(BlockEstimator):
             try:
                 earlier = checkpoints.resume(Stored(exchange, state))
                 history = run(exchange, state, self._stopping(), self._hooks(), earlier, keep)
-                fitted = _collected(exchange, state)
+                fitted = _fitted(exchange, state, ratings)
                 self._finish(checkpoints)
                 return fitted, history
             except Exception as error:
@@ -145,11 +148,23 @@ def _size(blocks: DataFrame) -> tuple[int, int]:
     return row[0] // 8 - row[2], row[1] // 4  # type: ignore[index]
 
 
-def _collected(exchange: Exchange, state: State) -> Factorization:
-    """Return the sides as arrays in the driver, in the order of their ids."""
+def _fitted(exchange: Exchange, state: State, ratings: Encoded) -> Fitted:
+    """Return both sides: as arrays in the driver, or where they would pass its limit as blocks on the workers."""
+    packed = [als_exchange.packed(exchange, side, state.side(side)) for side in Side]
+    settings, sizes, counts = exchange.settings, exchange.sizes, exchange.layout.blocks
+    if sides_bytes(sizes, settings, ratings.texts) <= driver_limit(ratings.frame.sparkSession):
+        return _collected(exchange, packed)
+    users, items = (
+        FactorBlocks(exchange.keep(packed[side]).frame, counts[side], sizes[side], settings, side) for side in Side
+    )
+    return FrameFactorization(settings, (users, items), exchange.intercept, exchange.limits)
+
+
+def _collected(exchange: Exchange, packed: Sequence[DataFrame]) -> Factorization:
+    """Return packed sides as arrays in the driver, in the order of their ids."""
     settings, ids, arrays = exchange.settings, [], []
-    for side in Side:
-        table = als_exchange.packed(exchange, side, state.side(side)).select("ids", "data").toArrow()
+    for frame in packed:
+        table = frame.select("ids", "data").toArrow()
         known = pa.concat_arrays([ids_from(cell.as_buffer()) for cell in table.column("ids")])
         rows = [np.frombuffer(cell.as_buffer(), settings.dtype) for cell in table.column("data")]
         order = pc.array_sort_indices(known)

@@ -7,11 +7,9 @@ from typing import Any
 from pyspark.ml.param import TypeConverters
 from pyspark.sql import DataFrame
 
-from mfspark.kernels.csr import Side
-from mfspark.model.factorization import Factorization
+from mfspark.model.answers import Fitted
 from mfspark.model.model import FactorizationModel
 from mfspark.model.params import Settable, _param
-from mfspark.model.predictive_std import add_deviations
 from mfspark.training.history import Iteration
 
 
@@ -38,12 +36,12 @@ class BPMFModel(FactorizationModel, BPMFParams):
     need the priors of the chain, which the model does not keep.
     """
 
-    def __init__(self, fitted: Factorization | None = None) -> None:
+    def __init__(self, fitted: Fitted | None = None) -> None:
         super().__init__(fitted)
         self._set_bpmf_defaults()
 
     @classmethod
-    def _of(cls, estimator: Any, fitted: Factorization, history: list[Iteration], dataset: DataFrame) -> BPMFModel:
+    def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> BPMFModel:
         model = super()._of(estimator, fitted, history, dataset)
         assert isinstance(model, BPMFModel)
         # The samples are a part of the model: they do not change with the defaults of a later version.
@@ -54,7 +52,5 @@ class BPMFModel(FactorizationModel, BPMFParams):
         predicted, name = super()._transform(dataset), self.getOrDefault("deviationCol")
         if not name:
             return predicted
-        ids = self._id_columns()
-        pair = (ids.column(dataset, Side.USER), ids.column(dataset, Side.ITEM))
         noise = 1 / self.getOrDefault("ratingPrecision")
-        return add_deviations(predicted, pair, name, self.fitted, self.getOrDefault("numSamples"), noise)
+        return self._answers.deviate(predicted, self._id_columns(), name, self.getOrDefault("numSamples"), noise)

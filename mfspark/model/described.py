@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mfspark.errors import StoreError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.model.factorization import Factorization
+from mfspark.model.factorization import Constants
 
 
-def description(fitted: Factorization) -> dict[str, Any]:
+def description(fitted: Constants) -> dict[str, Any]:
     """Return the constants of a fitted model, all JSON-able: the objective, and apart from it how it was solved."""
     objective = asdict(fitted.objective)
     return {

@@ -1,7 +1,6 @@
-"""The handle on one side's factors: as arrays in the driver where they fit, as a frame always.
+"""The handle on one side's factors in the driver, as arrays and as a frame, and what they take up there.
 
-Whether a side lives in the driver or on the workers is this module's business alone: who reads a model's factors asks
-the handle for its size, its ids, its ``arrays()`` or its ``frame()``.
+Sides that would take up more than the driver may hold stay on the workers: ``model.frames``.
 """
 
 from __future__ import annotations
@@ -77,3 +76,28 @@ class FactorTable:
         biases = pa.nulls(n, pa.float32()) if bias is None else pa.array(np.asarray(bias, np.float32))
         table = pa.table({"id": self.ids, "features": lists, "bias": biases})
         return spark.createDataFrame(table, schema=f"id {kind}, features array<float>, bias float")
+
+
+def index_frame(spark: SparkSession, ids: pa.Array, kind: str) -> DataFrame:
+    """Return the frame id (of the SQL type ``kind``), index bigint: 0, 1, ... in the order of the ids."""
+    table = pa.table({"id": ids, "index": pa.array(np.arange(len(ids)))})
+    return spark.createDataFrame(table, schema=f"id {kind}, index bigint")
+
+
+TEXT_BYTES, NUMBER_BYTES = 32, 8  # of an id
+
+
+def sides_bytes(sizes: tuple[int, int], settings: Settings, texts: tuple[bool, bool]) -> int:
+    """Return about how many bytes both sides take up in a driver.
+
+    Parameters
+    ----------
+    sizes : (int, int)
+        The numbers of users and items.
+    settings : Settings
+        The model's.
+    texts : (bool, bool)
+        Whether the ids are strings.
+    """
+    row = settings.padded * np.dtype(settings.dtype).itemsize
+    return sum(n * (row + (TEXT_BYTES if text else NUMBER_BYTES)) for n, text in zip(sizes, texts, strict=True))

@@ -17,8 +17,32 @@ from mfspark.kernels.responses import RESPONSES
 Array = NDArray[Any]
 
 
+class Constants:
+    """What a fitted model is apart from its factors, wherever these are."""
+
+    settings: Settings
+    intercept: float
+    limits: tuple[float, float]
+    mean: float
+
+    @property
+    def rank(self) -> int:
+        """The number of factors."""
+        return self.settings.rank
+
+    @property
+    def objective(self) -> Objective:
+        """What the factors minimise, and what fold-in solves."""
+        return self.settings.objective
+
+    @property
+    def loss(self) -> str:
+        """The loss, whose response turns a score into a prediction."""
+        return self.settings.loss
+
+
 @dataclass(frozen=True)
-class Factorization:
+class Factorization(Constants):
     """A fitted model's numbers, free of Spark; pairs are in the order user, item.
 
     Parameters
@@ -45,19 +69,9 @@ class Factorization:
     mean: float = np.nan
 
     @property
-    def rank(self) -> int:
-        """The number of factors."""
-        return self.settings.rank
-
-    @property
-    def objective(self) -> Objective:
-        """What the factors minimise, and what fold-in solves."""
-        return self.settings.objective
-
-    @property
-    def loss(self) -> str:
-        """The loss, whose response turns a score into a prediction."""
-        return self.settings.loss
+    def sizes(self) -> tuple[int, int]:
+        """The numbers of users and items."""
+        return len(self.ids[0]), len(self.ids[1])
 
     def features(self, side: Side) -> Array:
         """Return one side's factors (n x rank), without biases."""
@@ -68,22 +82,9 @@ class Factorization:
         return self.sides[side][:, self.rank] if self.settings.bias[side] else None
 
     def scoring(self) -> tuple[Array, Array]:
-        """Return both sides with the biases and the intercept folded in: score = left[u] . right[i].
-
-        The one place of the prediction formula: intercept + bias_u + bias_i + x_u . y_i.
-        """
-        arrays = []
-        for side in Side:
-            n = len(self.sides[side])
-            columns = [self.features(side)]
-            if any(self.settings.bias) or self.intercept:
-                own = self.bias(side)
-                own = np.zeros(n, self.sides[side].dtype) if own is None else own
-                own = own + np.asarray(self.intercept if side == Side.USER else 0.0, own.dtype)
-                pair = (own, np.ones_like(own))
-                columns.append(np.column_stack(pair if side == Side.USER else pair[::-1]))
-            arrays.append(np.ascontiguousarray(np.column_stack(columns)))
-        return arrays[0], arrays[1]
+        """Return both sides with the biases and the intercept folded in: score = left[u] . right[i]."""
+        left, right = (scoring_rows(self.sides[side], self.settings, self.intercept, side) for side in Side)
+        return left, right
 
     def scores(self, side: Side, row: Array, places: Array | slice = slice(None)) -> Array:
         """Return the scores of one row of a side (padded,) against all or some rows of the other, none being copied.
@@ -110,6 +111,34 @@ class Factorization:
     def respond(self, scores: Array) -> Array:
         """Return predictions on the scale of the ratings."""
         return respond(scores, self.limits, self.loss)
+
+
+def scoring_rows(rows: Array, settings: Settings, intercept: float, side: Side) -> Array:
+    """Return rows of a side with the biases and the intercept folded in.
+
+    The one place of the prediction formula: intercept + bias_u + bias_i + x_u . y_i.
+
+    Parameters
+    ----------
+    rows : array (n, at least the columns in use)
+        Some or all of the side's rows.
+    settings, intercept
+        The model's.
+    side : Side
+        Whose rows they are.
+
+    Returns
+    -------
+    array (n, rank or rank + 2)
+        Whose products with the other side's are the scores.
+    """
+    columns = [rows[:, : settings.rank]]
+    if any(settings.bias) or intercept:
+        own = rows[:, settings.rank] if settings.bias[side] else np.zeros(len(rows), rows.dtype)
+        own = own + np.asarray(intercept if side == Side.USER else 0.0, own.dtype)
+        pair = (own, np.ones_like(own))
+        columns.append(np.column_stack(pair if side == Side.USER else pair[::-1]))
+    return np.ascontiguousarray(np.column_stack(columns))
 
 
 def respond(scores: Array, limits: tuple[float, float], loss: str) -> Array:

@@ -33,15 +33,14 @@ def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFram
     refusal = fitted.objective.refusal(side)
     if refusal is not None:
         raise ParameterError(refusal)
-    ratings = encode(select(_widened(dataset, ids), columns))
+    ratings = encode(select(widened(dataset, ids), columns))
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
     other = side.other
     known = _wide(fitted.ids[other])
     new = _narrow(found.sides[side].ids, fitted.ids[side].type, ids, side)
     unknown = pc.sum(pc.invert(pc.is_in(found.sides[other].ids, value_set=known))).as_py()
     if unknown:
-        name = (columns.user, columns.item)[other]
-        raise DataError(f"column {name!r} has {unknown} ids that the model does not know: remove their ratings")
+        raise unknown_error((columns.user, columns.item)[other], unknown)
     sides = [found.sides[0], found.sides[1]]
     sides[other] = SideProfile(known, np.ones(len(known), np.int64))
     asked = _with_sides(found, sides)
@@ -78,7 +77,7 @@ def extended(fitted: Factorization, side: Side, folded: DataFrame) -> Factorizat
     return replace(fitted, ids=(users[0], items[0]), sides=(users[1], items[1]))
 
 
-def _widened(dataset: DataFrame, ids: IdColumns) -> DataFrame:
+def widened(dataset: DataFrame, ids: IdColumns) -> DataFrame:
     """Return a data set whose whole ids are longs, so that those beyond the model's type are seen as such."""
     given = [ids.check(dataset, side) for side in Side]
     wide = {
@@ -93,14 +92,28 @@ def _wide(ids: pa.Array) -> pa.Array:
     return ids.cast(pa.int64()) if pa.types.is_integer(ids.type) else ids
 
 
+def unknown_error(column: str, count: int) -> DataError:
+    """Return the error for ratings of ids that the model does not know."""
+    return DataError(f"column {column!r} has {count} ids that the model does not know: remove their ratings")
+
+
+def beyond_type(new: pa.Array, kept: pa.DataType) -> int:
+    """Return how many ids do not fit in the model's type."""
+    return pc.sum(pc.not_equal(_wide(new.cast(kept, safe=False)), _wide(new))).as_py() or 0
+
+
 def _narrow(new: pa.Array, kept: pa.DataType, ids: IdColumns, side: Side) -> pa.Array:
     """Return new ids in the model's type."""
-    narrow = new.cast(kept, safe=False)
-    beyond = pc.sum(pc.not_equal(_wide(narrow), _wide(new))).as_py()
+    beyond = beyond_type(new, kept)
     if beyond:
-        kind = ids.kinds[side].simpleString()
-        raise DataError(f"column {ids.names[side]!r} has {beyond} ids beyond the model's type {kind}: fit with longs")
-    return narrow
+        raise beyond_error(ids, side, beyond)
+    return new.cast(kept, safe=False)
+
+
+def beyond_error(ids: IdColumns, side: Side, count: int) -> DataError:
+    """Return the error for ids that do not fit in the model's type."""
+    kind = ids.kinds[side].simpleString()
+    return DataError(f"column {ids.names[side]!r} has {count} ids beyond the model's type {kind}: fit with longs")
 
 
 def _solve_expected(frame: DataFrame, layout: block_frames.Layout, factors: Factors, settings: Settings) -> None:

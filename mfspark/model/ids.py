@@ -32,13 +32,10 @@ class IdColumns(NamedTuple):
         The columns in which data sets hold the ids.
     kinds : (DataType, DataType)
         The types in which ids are kept and given back.
-    known : (pa.Array, pa.Array)
-        The ids of the model, in index order.
     """
 
     names: tuple[str, str]
     kinds: tuple[T.DataType, T.DataType]
-    known: tuple[pa.Array, pa.Array]
 
     def check(self, dataset: DataFrame, side: Side) -> T.DataType:
         """Return the type of a data set's id column.
@@ -78,8 +75,8 @@ class IdColumns(NamedTuple):
         advice = F.lit(f"the model's ids are {kept}, cast or correct it")
         return F.when(column % 1 != 0, F.raise_error(F.concat(wrong, advice))).otherwise(cast)
 
-    def distinct(self, dataset: DataFrame, side: Side) -> pa.Array:
-        """Return the distinct ids of a data set's column in the model's type, on the driver, without null.
+    def wanted(self, dataset: DataFrame, side: Side) -> DataFrame:
+        """Return the distinct ids of a data set's column in the model's type, as the column "id", null among them.
 
         Raises
         ------
@@ -96,23 +93,26 @@ class IdColumns(NamedTuple):
                     f"column {name!r} has {fractions} ids that are not whole numbers, but the model's ids are "
                     f"{kept.simpleString()}: cast or correct them"
                 )
-        wanted = dataset.select(self.column(dataset, side).alias(name)).distinct()
-        return wanted.toArrow().column(name).combine_chunks().drop_null()
+        return dataset.select(self.column(dataset, side).alias("id")).distinct()
+
+    def distinct(self, dataset: DataFrame, side: Side) -> pa.Array:
+        """Return the same on the driver, without null."""
+        return self.wanted(dataset, side).toArrow().column("id").combine_chunks().drop_null()
 
     def pairs(self, dataset: DataFrame) -> DataFrame:
         """Return both id columns of a data set under their own names, in the model's types."""
         require_frame(dataset)
         return dataset.select(*(self.column(dataset, side).alias(self.names[side]) for side in Side))
 
-    def places(self, side: Side, ids: Iterable[Any]) -> NDArray[np.int64]:
-        """Return the places of ids given in Python.
+    def asked(self, side: Side, ids: Iterable[Any]) -> pa.Array:
+        """Return ids given in Python as texts or longs.
 
         Raises
         ------
         ParameterError
             What was given is one id instead of a list.
         DataError
-            Some ids are of another type than the model's, not whole, or unknown.
+            Some ids are of another type than the model's, or not whole.
         """
         if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
             raise ParameterError(f"expected a list of ids, such as [{ids!r}], got {ids!r}")
@@ -124,10 +124,25 @@ class IdColumns(NamedTuple):
             raise DataError(
                 f"{len(wrong)} ids, such as {wrong[0]!r}, are no {kept.simpleString()} as the model has: convert them"
             )
-        known = self.known[side]
-        asked = pa.array(values, pa.string()) if textual else pa.array([int(value) for value in values], pa.int64())
-        places = pc.index_in(asked, value_set=known.cast(asked.type))
-        if places.null_count:
-            missing = [value for value, place in zip(values, places.to_pylist(), strict=True) if place is None]
-            raise DataError(f"{len(missing)} ids are unknown to the model, such as {missing[0]!r}")
-        return np.sort(places.to_numpy()).astype(np.int64)
+        return pa.array(values, pa.string()) if textual else pa.array([int(value) for value in values], pa.int64())
+
+
+def find(asked: pa.Array, known: pa.Array) -> NDArray[np.int64]:
+    """Return the distinct places of ids (texts or longs) among the known ones, sorted; DataError for unknown ones."""
+    places = pc.index_in(asked, value_set=known.cast(asked.type))
+    if places.null_count:
+        raise unknown_ids(asked.filter(places.is_null()).to_pylist())
+    return np.unique(places.to_numpy()).astype(np.int64)
+
+
+def unknown_ids(missing: list[Any]) -> DataError:
+    """Return the error for ids that a model does not know."""
+    return DataError(f"{len(missing)} ids are unknown to the model, such as {missing[0]!r}")
+
+
+_ARROW = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
+
+
+def arrow_type(kind: T.DataType) -> pa.DataType:
+    """Return the Arrow type of ids of a Spark type."""
+    return pa.string() if isinstance(kind, T.StringType) else _ARROW[kind.simpleString()]

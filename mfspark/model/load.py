@@ -30,7 +30,9 @@ class Versions(Protocol):
         """Return a version's tables by name."""
 
 
-def load_model(registry: Versions, version: int | Version | None = None) -> FactorizationModel:
+def load_model(
+    registry: Versions, version: int | Version | None = None, limit: int | None = None
+) -> FactorizationModel:
     """Return a published model: predictions, recommendations and fold-in as of the model that was published.
 
     Parameters
@@ -39,6 +41,9 @@ def load_model(registry: Versions, version: int | Version | None = None) -> Fact
         Where it was published.
     version : int or ModelVersion, optional
         Its number, or what ``registry.get`` or ``registry.publish`` returned; the latest by default.
+    limit : int, optional
+        How many bytes both sides may take up in the driver: a larger model stays on the workers. By default
+        ``spark.mfspark.driverLimit``, or a quarter of the driver's memory.
 
     Returns
     -------
@@ -61,4 +66,4 @@ def load_model(registry: Versions, version: int | Version | None = None) -> Fact
     published = registry.get(version) if version is None or isinstance(version, int) else version
     stored = published.parameters
     # Before there was ``Registry.publish`` of a model, some put its parameters there without a name.
-    return FactorizationModel.fromTables(registry.load(published), stored.get("model", stored))
+    return FactorizationModel.fromTables(registry.load(published), stored.get("model", stored), limit)

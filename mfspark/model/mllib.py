@@ -9,11 +9,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.errors import ParameterError, StoreError
-from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
-from mfspark.model.factor_table import FactorTable
-from mfspark.model.factorization import Factorization
+from mfspark.model.answers import Fitted
 from mfspark.model.persistence import PACKAGE, literal, read_metadata
+from mfspark.model.tables import read_sides
 
 _NAMES = {
     "rank", "maxIter", "regParam", "numUserBlocks", "numItemBlocks", "implicitPrefs", "alpha", "userCol", "itemCol",
@@ -31,15 +30,12 @@ class MLlibModel(NamedTuple):
     values: dict[str, Any]
     factors: tuple[DataFrame, DataFrame]
 
-    def fitted(self, estimator: Any = None) -> Factorization:
+    def fitted(self, estimator: Any = None) -> Fitted:
         """Return the numbers, which fold in where the estimator that fitted them is told."""
         told = Settings(rank=self.rank, folds="untold") if estimator is None else _settings(estimator, self.rank)
         no_bias = F.lit(None).cast("float")
-        users, items = (
-            FactorTable.read(self.factors[side].withColumn("bias", no_bias), f"{side.stem}Factors", told, side)
-            for side in Side
-        )
-        return Factorization(told, (users.ids, items.ids), (users.array, items.array))
+        users, items = (frame.withColumn("bias", no_bias) for frame in self.factors)
+        return read_sides((users, items), told)
 
 
 def model_of(source: Any) -> MLlibModel:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -14,17 +13,15 @@ from mfspark.blocks.columns import Columns, require_frame
 from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.rows import unit_rows
+from mfspark.model.answers import Fitted, Recommends
+from mfspark.model.cold_start import ColdStart
 from mfspark.model.explain import explain
-from mfspark.model.factorization import Factorization
-from mfspark.model.fold_in import extended, fold_in
+from mfspark.model.fold_in import extended
 from mfspark.model.ids import IdColumns
 from mfspark.model.params import block_size, cold_start
 from mfspark.model.popular import offered
-from mfspark.model.predict import add_predictions, pair_data, with_cold_start
-from mfspark.model.recommend import Recommender
-from mfspark.model.recommend_new import recommend_new
 from mfspark.model.reporting import ReportedModel
-from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids, restricted
+from mfspark.model.rules import Ids, Pairs, Rules, allowed_best, at_least, bind, bind_ids
 from mfspark.model.sorted_ids import how_many
 
 
@@ -42,28 +39,24 @@ class FactorizationModel(ReportedModel):
     """
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        ids = self._id_columns()
-        users, items = (ids.column(dataset, side) for side in Side)
         strategy, name = cold_start(self.getOrDefault("coldStartStrategy")), self.getOrDefault("predictionCol")
-        if self._data is None:
-            self._data = pair_data(self.fitted)
-        data = with_cold_start(self._data, self.fitted) if strategy == "mean" else self._data
-        predicted = add_predictions(dataset, users, items, name, data)
+        cold = ColdStart.of(self.fitted) if strategy == "mean" else None
+        predicted = self._answers.predict(dataset, self._id_columns(), name, cold)
         return predicted.where(~F.isnan(F.col(f"`{name}`"))) if strategy == "drop" else predicted
 
     def _id_columns(self) -> IdColumns:
-        return IdColumns((self.getOrDefault("userCol"), self.getOrDefault("itemCol")), self._kinds, self.fitted.ids)
+        return IdColumns((self.getOrDefault("userCol"), self.getOrDefault("itemCol")), self._kinds)
 
-    def _recommender(self) -> Recommender:
-        return Recommender(self.fitted, self._id_columns(), block_size(self.getOrDefault("blockSize")))
+    def _recommender(self) -> Recommends:
+        return self._answers.recommender(self._id_columns(), block_size(self.getOrDefault("blockSize")))
 
     def _recommend(self, side: Side, n: int, rules: Rules, dataset: DataFrame | None = None) -> DataFrame:
         """Return recommendations under rules, for all ids of a side or those of a data set."""
         if rules.binding:
             how_many(n, "the number of recommendations")
             whole = rules._replace(seen=self._pairs_seen(None) if rules.seen is None else rules.seen)
-            bound = bind(whole, self._id_columns(), self.ids(side.other), side)
-            model = self.of_numbers(restricted(self.fitted, side.other, bound.candidates))
+            bound = bind(whole, self._id_columns(), side)
+            model = self.of_numbers(self._answers.restricted(self._id_columns(), side.other, bound.candidates))
             if bound.allowed is not None:
                 found = allowed_best(model, side, n, bound, dataset)
             else:
@@ -77,10 +70,10 @@ class FactorizationModel(ReportedModel):
             return self._recommender().for_subset(side, dataset, n, self._pairs_seen(seen))
         kept = self._seen_blocks
         if seen is None and kept is not None and side in kept.sides and self.getOrDefault("filterSeen"):
-            return self._recommender().for_kept(side, n, kept)
+            return self._recommender().for_all(side, n, None, kept)
         return self._recommender().for_all(side, n, self._pairs_seen(seen))
 
-    def of_numbers(self, fitted: Factorization) -> Self:
+    def of_numbers(self, fitted: Fitted) -> Self:
         """Return a model of other numbers with this one's parameters and types of ids, which filters nothing itself."""
         model = type(self)(fitted)
         self._copyValues(model)
@@ -139,7 +132,7 @@ class FactorizationModel(ReportedModel):
         Parameters
         ----------
         dataset : DataFrame
-            Whose users; a warning says how many of them the model does not know.
+            Whose users; where the factors are in the driver, a warning says how many of them the model does not know.
         numItems : int
             How many; fewer where there are fewer candidates.
         seen, allow, deny, minScore
@@ -221,7 +214,10 @@ class FactorizationModel(ReportedModel):
         return self._similar(Side.USER, users, num, Rules(None, allow, deny, minScore))
 
     def _similar(self, side: Side, ids: Sequence[Any] | None, n: int, rules: Rules) -> DataFrame:
-        candidates = bind_ids(rules, self._id_columns(), self.ids(side), side) if rules.binding else None
+        candidates = None
+        if rules.binding:
+            columns = self._id_columns()
+            candidates = self._answers.candidates(columns, side, bind_ids(rules, columns, side))
         found = self._recommender().similar(side, ids, n, candidates)
         return at_least(found, "similarity", rules.min_score)
 
@@ -248,32 +244,14 @@ class FactorizationModel(ReportedModel):
         DataError
             Some items are unknown, or ids or ratings cannot be used.
         """
-        return fold_in(self.fitted, self._id_columns(), Side.USER, ratings, self._columns(ratingCol, weightCol))
+        return self._answers.fold_in(self._id_columns(), Side.USER, ratings, self._columns(ratingCol, weightCol))
 
     def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
         """Return factors for items from the ratings that known users gave them: id, features (and bias).
 
         ``foldInUsers`` with the sides swapped; so are its parameters and errors.
         """
-        return fold_in(self.fitted, self._id_columns(), Side.ITEM, ratings, self._columns(ratingCol, weightCol))
-
-    def withUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> Self:
-        """Return a model that has the users of these ratings, too; those it knows get new factors.
-
-        Parameters
-        ----------
-        ratings, ratingCol, weightCol
-            As in ``foldInUsers``, whose factors they get; all items must be known.
-
-        Raises
-        ------
-        DataError, ParameterError
-            As in ``foldInUsers``.
-        """
-        folded = self.foldInUsers(ratings, ratingCol, weightCol)
-        model = self.of_numbers(extended(self.fitted, Side.USER, folded))
-        model._history, model._popular = self._history, self._popular
-        return model
+        return self._answers.fold_in(self._id_columns(), Side.ITEM, ratings, self._columns(ratingCol, weightCol))
 
     def recommendForNewUsers(
         self, ratings: DataFrame, numItems: int, ratingCol: str = "rating", weightCol: str | None = None
@@ -290,8 +268,27 @@ class FactorizationModel(ReportedModel):
         ParameterError, DataError
             As these.
         """
-        size, folded = block_size(self.getOrDefault("blockSize")), self.foldInUsers(ratings, ratingCol, weightCol)
-        return recommend_new(self.fitted, self._id_columns(), folded, ratings, numItems, size)
+        folded, size = self.foldInUsers(ratings, ratingCol, weightCol), block_size(self.getOrDefault("blockSize"))
+        return self._answers.recommend_new(self._id_columns(), folded, ratings, numItems, size)
+
+    def withUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> Self:
+        """Return a model that has the users of these ratings, too; those it knows get new factors.
+
+        Parameters
+        ----------
+        ratings, ratingCol, weightCol
+            As in ``foldInUsers``, whose factors they get; all items must be known.
+
+        Raises
+        ------
+        DataError, ParameterError
+            As in ``foldInUsers``.
+        """
+        fitted = self._answers.arrays()
+        folded = self.foldInUsers(ratings, ratingCol, weightCol)
+        model = self.of_numbers(extended(fitted, Side.USER, folded))
+        model._history, model._popular = self._history, self._popular
+        return model
 
     def explain(
         self, pairs: DataFrame, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None
@@ -322,7 +319,7 @@ class FactorizationModel(ReportedModel):
         DataError
             A column is missing or has another type. Ratings of unknown items fail the job that meets them.
         """
-        return explain(self.fitted, self._id_columns(), pairs, ratings, self._columns(ratingCol, weightCol))
+        return explain(self._answers.arrays(), self._id_columns(), pairs, ratings, self._columns(ratingCol, weightCol))
 
     def _columns(self, rating: str, weight: str | None) -> Columns:
         return Columns(self.getOrDefault("userCol"), self.getOrDefault("itemCol"), rating, weight)
@@ -334,17 +331,12 @@ class FactorizationModel(ReportedModel):
             seen = self._seen
         return seen
 
-    def unpersist(self) -> FactorizationModel:
-        """Let go of the training pairs that ``filterSeen`` keeps on the workers; they are read again when needed."""
-        if self._seen_blocks is not None:
-            self._seen_blocks.release()
-            self._seen_blocks = None
-        return self
-
     def similarity_arrays(self, side: Side) -> np.ndarray:
-        """Return one side's factors with rows of length 1 (n x rank); a zero row stays zero."""
-        return unit_rows(self.fitted.features(side))
+        """Return one side's factors with rows of length 1 (n x rank); a zero row stays zero.
 
-    def ids(self, side: Side) -> pa.Array:
-        """Return one side's ids in index order."""
-        return self.fitted.ids[side]
+        Raises
+        ------
+        ParameterError
+            The model's factors are on the workers.
+        """
+        return unit_rows(self.fitted.features(side))

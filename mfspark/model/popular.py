@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from pyspark.sql import types as T
 
 from mfspark.errors import ParameterError
 from mfspark.kernels.csr import Side
-from mfspark.model.ids import IdColumns
+from mfspark.model.ids import IdColumns, arrow_type
 from mfspark.model.rules import Ids, Rules
 
 LISTED = 100
@@ -36,7 +37,7 @@ def most_rated(ids: pa.Array, counts: NDArray[Any], n: int = LISTED) -> pa.Table
     return _table("all", ids.take(pa.array(best)), np.asarray(counts)[best])
 
 
-def counted(ratings: DataFrame, n: int, days: float, id_type: pa.DataType) -> pa.Table:
+def counted(ratings: DataFrame, n: int, days: float, kind: T.DataType) -> pa.Table:
     """Return the n items with the most ratings of all times, and of the last days where ratings have a timestamp.
 
     Parameters
@@ -47,7 +48,7 @@ def counted(ratings: DataFrame, n: int, days: float, id_type: pa.DataType) -> pa
         How many items are listed for each span.
     days : float
         How many days before the newest rating are recent.
-    id_type : pa.DataType
+    kind : DataType
         The type of the model's items.
     """
     spans = {"all": ratings}
@@ -58,7 +59,7 @@ def counted(ratings: DataFrame, n: int, days: float, id_type: pa.DataType) -> pa
     parts = []
     for span, rows in spans.items():
         best = rows.groupBy("item").agg(F.count("*").alias("n")).orderBy(F.desc("n"), "item").limit(n).toArrow()
-        parts.append(_table(span, best.column("item").cast(id_type), best.column("n")))
+        parts.append(_table(span, best.column("item").cast(arrow_type(kind)), best.column("n")))
     return pa.concat_tables(parts)
 
 

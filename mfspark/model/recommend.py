@@ -22,7 +22,7 @@ from mfspark.kernels.csr import Side, balanced_bounds
 from mfspark.kernels.rows import unit_rows
 from mfspark.kernels.topk import best_columns
 from mfspark.model.factorization import Factorization, SeenBlocks, respond
-from mfspark.model.ids import IdColumns
+from mfspark.model.ids import IdColumns, arrow_type, find
 from mfspark.model.sorted_ids import how_many
 from mfspark.session import default_parallelism
 from mfspark.transport.carriers import carry
@@ -30,15 +30,11 @@ from mfspark.transport.carriers import carry
 log = logging.getLogger(__name__)
 
 
-class Ranking(NamedTuple):
-    """What is ranked: the rows of one array against those of another, the candidates; pairs are (rows, candidates).
+class Lists(NamedTuple):
+    """How a result is called: a row's id, and the list of its candidates; pairs are (rows, candidates).
 
     Parameters
     ----------
-    arrays : (array, array)
-        n x d and m x d; a score is the product of two rows.
-    ids : (pa.Array, pa.Array)
-        The ids of their rows.
     names, kinds : pairs
         The names and types of the id columns.
     limits : (float, float)
@@ -49,8 +45,6 @@ class Ranking(NamedTuple):
         The name of the score's field.
     """
 
-    arrays: tuple[NDArray[Any], NDArray[Any]]
-    ids: tuple[pa.Array, pa.Array]
     names: tuple[str, str]
     kinds: tuple[T.DataType, T.DataType]
     limits: tuple[float, float] = (-np.inf, np.inf)
@@ -63,6 +57,47 @@ class Ranking(NamedTuple):
         fields = [T.StructField(self.names[1], self.kinds[1]), T.StructField(self.score_name, T.FloatType())]
         lists = T.StructField("recommendations", T.ArrayType(T.StructType(fields)))
         return T.StructType([T.StructField(self.names[0], self.kinds[0]), lists])
+
+    @property
+    def no_ids(self) -> pa.Array:
+        """No ids of candidates, in their type."""
+        return pa.array([], arrow_type(self.kinds[1]))
+
+    def batches(
+        self, row_ids: pa.Array, column_ids: pa.Array, places: NDArray[np.int32], scores: NDArray[Any]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the result from the places (rows x n, -1: none) of their candidates and the raw scores."""
+        filled = places >= 0
+        offsets = np.zeros(len(places) + 1, np.int32)
+        np.cumsum(filled.sum(axis=1), out=offsets[1:])
+        values = pa.array(respond(scores[filled], self.limits, self.loss).astype(np.float32))
+        pairs = pa.StructArray.from_arrays(
+            [column_ids.take(pa.array(places[filled])), values], names=[self.names[1], self.score_name]
+        )
+        lists = pa.ListArray.from_arrays(pa.array(offsets), pairs)
+        for start in range(0, len(places), 10_000):
+            part = slice(start, min(start + 10_000, len(places)))
+            yield pa.RecordBatch.from_arrays(
+                [row_ids[part.start : part.stop], lists[part.start : part.stop]], names=self.schema.names
+            )
+
+
+class Ranking(NamedTuple):
+    """What is ranked: the rows of one array against those of another, the candidates; pairs are (rows, candidates).
+
+    Parameters
+    ----------
+    arrays : (array, array)
+        n x d and m x d; a score is the product of two rows.
+    ids : (pa.Array, pa.Array)
+        The ids of their rows.
+    lists : Lists
+        How the result is called.
+    """
+
+    arrays: tuple[NDArray[Any], NDArray[Any]]
+    ids: tuple[pa.Array, pa.Array]
+    lists: Lists
 
 
 def best_of(blocks: DataFrame, bounds: NDArray[np.int64], ranking: Ranking, n: int, size: int) -> DataFrame:
@@ -79,7 +114,7 @@ def best_of(blocks: DataFrame, bounds: NDArray[np.int64], ranking: Ranking, n: i
     n, size : int
         How many, and the edge of a tile of scores.
     """
-    schema, limits, loss = ranking.schema, ranking.limits, ranking.loss
+    lists = ranking.lists
 
     def best(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
         (left, right), (row_ids, column_ids) = data
@@ -92,28 +127,9 @@ def best_of(blocks: DataFrame, bounds: NDArray[np.int64], ranking: Ranking, n: i
                     parts = [batch.column(name)[row].as_buffer() for name in ("indptr", "indices")]
                     seen = (np.frombuffer(parts[0], np.int64), np.frombuffer(parts[1], np.int32))
                 places, scores = best_columns(left[part], right, min(n, len(right)), size, *seen)
-                scores = respond(scores, limits, loss)
-                yield from _recommendations(row_ids[part.start : part.stop], column_ids, places, scores, schema)
+                yield from lists.batches(row_ids[part.start : part.stop], column_ids, places, scores)
 
-    return carry(blocks, (ranking.arrays, ranking.ids), best, schema, packed=True).frame
-
-
-def _recommendations(
-    row_ids: pa.Array, column_ids: pa.Array, places: NDArray[np.int32], scores: NDArray[Any], schema: T.StructType
-) -> Iterator[pa.RecordBatch]:
-    filled = places >= 0
-    offsets = np.zeros(len(places) + 1, np.int32)
-    np.cumsum(filled.sum(axis=1), out=offsets[1:])
-    item, rating = schema["recommendations"].dataType.elementType.names  # type: ignore[attr-defined]
-    pairs = pa.StructArray.from_arrays(
-        [column_ids.take(pa.array(places[filled])), pa.array(scores[filled].astype(np.float32))], names=[item, rating]
-    )
-    lists = pa.ListArray.from_arrays(pa.array(offsets), pairs)
-    for start in range(0, len(places), 10_000):
-        part = slice(start, min(start + 10_000, len(places)))
-        yield pa.RecordBatch.from_arrays(
-            [row_ids[part.start : part.stop], lists[part.start : part.stop]], names=schema.names
-        )
+    return carry(blocks, (ranking.arrays, ranking.ids), best, lists.schema, packed=True).frame
 
 
 class Recommender(NamedTuple):
@@ -123,12 +139,10 @@ class Recommender(NamedTuple):
     ids: IdColumns
     size: int
 
-    def for_all(self, side: Side, n: int, seen: DataFrame | None) -> DataFrame:
-        """Return the best n of the other side for every id of a side; ``seen`` pairs are left out."""
-        return self._best(side, n, seen, None)
-
-    def for_kept(self, side: Side, n: int, kept: SeenBlocks) -> DataFrame:
-        """Return the same without the training pairs, whose blocks are on the workers already."""
+    def for_all(self, side: Side, n: int, seen: DataFrame | None, kept: SeenBlocks | None = None) -> DataFrame:
+        """Return the best n of the other side for every id of a side, without the ``seen`` or the ``kept`` pairs."""
+        if kept is None:
+            return self._best(side, n, seen, None)
         n = how_many(n, "the number of recommendations")
         frame = _seen_columns(kept.frame.where(F.col("block") < len(kept.bounds[side]) - 1), side)
         return best_of(frame, kept.bounds[side], self._ranking(side, None), n, self.size)
@@ -136,7 +150,7 @@ class Recommender(NamedTuple):
     def for_subset(self, side: Side, dataset: DataFrame, n: int, seen: DataFrame | None) -> DataFrame:
         """Return the best n of the other side for the distinct known ids of a data set."""
         how_many(n, "the number of recommendations")
-        places = pc.index_in(self.ids.distinct(dataset, side), value_set=self.ids.known[side])
+        places = pc.index_in(self.ids.distinct(dataset, side), value_set=self.fitted.ids[side])
         if places.null_count:
             log.warning(
                 "%d of %d ids in column %r are unknown to the model and get no recommendations",
@@ -149,14 +163,14 @@ class Recommender(NamedTuple):
     ) -> DataFrame:
         """Return the n ids of the same side, or of some places of it, with the largest cosine, for some or all ids."""
         n = how_many(n, "the number of neighbours")
-        known = self.ids.known[side]
-        chosen = np.arange(len(known)) if ids is None else self.ids.places(side, ids)
+        known = self.fitted.ids[side]
+        chosen = np.arange(len(known)) if ids is None else find(self.ids.asked(side, ids), known)
         array = unit_rows(self.fitted.features(side))
         name, kind = self.ids.names[side], self.ids.kinds[side]
         others = np.arange(len(known)) if candidates is None else candidates
         pair = (known.take(pa.array(chosen)), known.take(pa.array(others)))
-        arrays = (array[chosen], array[others])
-        ranking = Ranking(arrays, pair, (name, name), (kind, kind), score_name="similarity")
+        lists = Lists((name, name), (kind, kind), score_name="similarity")
+        ranking = Ranking((array[chosen], array[others]), pair, lists)
         spark = SparkSession.active()
         bounds = _bounds(len(chosen), spark)
         own = np.where(np.isin(chosen, others), np.searchsorted(others, chosen), -1)
@@ -175,20 +189,18 @@ class Recommender(NamedTuple):
         return best_of(frame, bounds, ranking, n, self.size)
 
     def _ranking(self, side: Side, rows: NDArray[Any] | None) -> Ranking:
-        arrays, names, kinds, known = self.fitted.scoring(), *self.ids
+        arrays, known, (names, kinds) = self.fitted.scoring(), self.fitted.ids, self.ids
         own, own_ids = arrays[side], known[side]
         if rows is not None:
             own, own_ids = own[rows], own_ids.take(pa.array(rows))
         other = side.other
-        return Ranking(
-            (own, arrays[other]), (own_ids, known[other]), (names[side], names[other]), (kinds[side], kinds[other]),
-            self.fitted.limits, self.fitted.loss,
-        )  # fmt: skip
+        lists = Lists((names[side], names[other]), (kinds[side], kinds[other]), self.fitted.limits, self.fitted.loss)
+        return Ranking((own, arrays[other]), (own_ids, known[other]), lists)
 
     def _seen_blocks(self, side: Side, seen: DataFrame, known: pa.Array, bounds: NDArray[np.int64]) -> DataFrame:
         """Return the seen pairs as blocks of the rows asked for; pairs with other ids are left out."""
         pairs = select(self.ids.pairs(seen), Columns(*self.ids.names, ""))
-        sides = [SideProfile(ids, np.zeros(len(ids), np.int64)) for ids in self.ids.known]
+        sides = [SideProfile(ids, np.zeros(len(ids), np.int64)) for ids in self.fitted.ids]
         sides[side] = SideProfile(known, np.zeros(len(known), np.int64))
         both = [bounds, bounds]
         both[side.other] = np.array([0, len(sides[side.other])])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from pyspark.sql import functions as F
 
 from mfspark.blocks.columns import whole
 from mfspark.kernels.csr import Side
+from mfspark.kernels.objective import Settings
 from mfspark.kernels.topk import best_columns
-from mfspark.model.factorization import Factorization, respond
+from mfspark.model.factorization import Factorization, scoring_rows
 from mfspark.model.ids import IdColumns
-from mfspark.model.recommend import Ranking, _recommendations
+from mfspark.model.recommend import Lists
 from mfspark.model.sorted_ids import how_many
 from mfspark.transport.carriers import carry
 
@@ -43,30 +43,29 @@ def recommend_new(
     n = how_many(n, "the number of recommendations")
     user, item = ids.names
     rated = ids.pairs(ratings).groupBy(F.col(f"`{user}`").alias("id"))
-    rows = folded.join(rated.agg(F.collect_set(f"`{item}`").alias("rated")), "id").select(
-        "id", "features", "bias", "rated"
-    )
-    nobody = np.empty((0, fitted.settings.padded), fitted.settings.dtype)
-    items = replace(fitted, ids=(fitted.ids[0].slice(0, 0), fitted.ids[1]), sides=(nobody, fitted.sides[1]))
-    schema = Ranking(fitted.sides, fitted.ids, ids.names, ids.kinds).schema
+    lists = rated.agg(F.collect_set(f"`{item}`").alias("rated"))
+    rows = folded.join(lists, "id").select("id", "features", "bias", "rated")
+    named = Lists(ids.names, ids.kinds, fitted.limits, fitted.loss)
+    settings, intercept = fitted.settings, fitted.intercept
+    items = scoring_rows(fitted.sides[Side.ITEM], settings, intercept, Side.ITEM)
 
-    def best(batches: Iterator[pa.RecordBatch], items: Any) -> Iterator[pa.RecordBatch]:
+    def best(batches: Iterator[pa.RecordBatch], data: Any) -> Iterator[pa.RecordBatch]:
+        known, right = data
         for batch in batches:
-            left, right = replace(items, sides=(_rows(batch, items), items.sides[1])).scoring()
-            indptr, indices = _places(batch.column("rated"), items.ids[Side.ITEM])
-            places, scores = best_columns(left, right, min(n, len(right)), size, indptr, indices)
-            given = respond(scores, items.limits, items.loss)
-            yield from _recommendations(batch.column("id"), items.ids[Side.ITEM], places, given, schema)
+            left = scoring_rows(_rows(batch, settings), settings, intercept, Side.USER)
+            seen = _places(batch.column("rated"), known)
+            places, scores = best_columns(left, right, min(n, len(right)), size, *seen)
+            yield from named.batches(batch.column("id"), known, places, scores)
 
-    return carry(rows, items, best, schema).frame
+    return carry(rows, (fitted.ids[Side.ITEM], items), best, named.schema).frame
 
 
-def _rows(batch: pa.RecordBatch, items: Factorization) -> np.ndarray:
-    """Return folded-in rows as a side of the model (n x padded)."""
-    array = np.zeros((batch.num_rows, items.settings.padded), items.settings.dtype)
-    array[:, : items.rank] = batch.column("features").flatten().to_numpy().reshape(-1, items.rank)
-    if items.settings.bias[Side.USER]:
-        array[:, items.rank] = batch.column("bias").to_numpy(zero_copy_only=False)
+def _rows(batch: pa.RecordBatch, settings: Settings) -> np.ndarray:
+    """Return folded-in rows as rows of a side (n x columns in use)."""
+    array = np.zeros((batch.num_rows, settings.width), settings.dtype)
+    array[:, : settings.rank] = batch.column("features").flatten().to_numpy().reshape(-1, settings.rank)
+    if settings.bias[Side.USER]:
+        array[:, settings.rank] = batch.column("bias").to_numpy(zero_copy_only=False)
     return array
 
 

@@ -53,15 +53,22 @@ class Rules(NamedTuple):
         return self.allow is not None or self.deny is not None or isinstance(self.seen, list | tuple)
 
 
-class Bound(NamedTuple):
-    """Rules made ready for one side: the candidates that remain (None: all), pairs left out, pairs allowed."""
+class Choice(NamedTuple):
+    """The ids that alone are candidates, and those that are none: lists or frames; None where there is no such rule."""
 
-    candidates: NDArray[np.int64] | None
+    allow: Ids = None
+    deny: Ids = None
+
+
+class Bound(NamedTuple):
+    """Rules made ready for one side: the candidates that remain, pairs left out, pairs allowed."""
+
+    candidates: Choice
     out: DataFrame | None
     allowed: DataFrame | None
 
 
-def bind(rules: Rules, ids: IdColumns, known: pa.Array, side: Side) -> Bound:
+def bind(rules: Rules, ids: IdColumns, side: Side) -> Bound:
     """Return rules as they bind the rows of a side.
 
     Parameters
@@ -70,8 +77,6 @@ def bind(rules: Rules, ids: IdColumns, known: pa.Array, side: Side) -> Bound:
         What was asked for.
     ids : IdColumns
         The model's id columns.
-    known : pa.Array
-        The ids of the other side, the candidates.
     side : Side
         Whose rows get recommendations.
 
@@ -85,26 +90,27 @@ def bind(rules: Rules, ids: IdColumns, known: pa.Array, side: Side) -> Bound:
     deny, denied = _split(rules.deny, ids, other)
     given: Any = rules.seen if isinstance(rules.seen, list | tuple) else [] if rules.seen is None else [rules.seen]
     out = [ids.pairs(frame) for frame in given] + ([] if denied is None else [denied])
-    candidates = _candidates(allow, deny, SortedIds(known, other.stem))
-    return Bound(candidates, reduce(DataFrame.unionByName, out) if out else None, allowed)
+    return Bound(Choice(allow, deny), reduce(DataFrame.unionByName, out) if out else None, allowed)
 
 
-def bind_ids(rules: Rules, ids: IdColumns, known: pa.Array, side: Side) -> NDArray[np.int64] | None:
-    """Return the places of one side's ids that remain under rules that are lists of ids; ParameterError for pairs."""
+def bind_ids(rules: Rules, ids: IdColumns, side: Side) -> Choice:
+    """Return which of one side's ids remain under rules that are lists of ids; ParameterError for pairs."""
     allow, deny = (_split(given, ids, side) for given in (rules.allow, rules.deny))
     if allow[1] is not None or deny[1] is not None:
         raise ParameterError(
             f"neighbours are allowed and denied by ids, not by pairs: select {ids.names[side]!r} alone"
         )
-    return _candidates(allow[0], deny[0], SortedIds(known, side.stem))
+    return Choice(allow[0], deny[0])
 
 
-def _candidates(allow: Any, deny: Any, known: SortedIds) -> NDArray[np.int64] | None:
-    """Return the places that ids allow and do not deny; None where there are neither."""
+def candidates(choice: Choice, ids: IdColumns, side: Side, known: pa.Array) -> NDArray[np.int64] | None:
+    """Return the places, among a side's known ids, of those that a choice leaves; None where it leaves all."""
+    allow, deny = (ids.distinct(one, side) if isinstance(one, DataFrame) else one for one in choice)
     if allow is None and deny is None:
         return None
-    places = np.arange(len(known)) if allow is None else known.known(allow)
-    return places if deny is None else np.setdiff1d(places, known.known(deny), assume_unique=True)
+    listed = SortedIds(known, side.stem)
+    places = np.arange(len(listed)) if allow is None else listed.known(allow)
+    return places if deny is None else np.setdiff1d(places, listed.known(deny), assume_unique=True)
 
 
 def _split(given: Ids, ids: IdColumns, other: Side) -> tuple[Any, DataFrame | None]:
@@ -116,7 +122,8 @@ def _split(given: Ids, ids: IdColumns, other: Side) -> tuple[Any, DataFrame | No
         raise DataError(f"column {name!r} is missing; the data has {', '.join(given.columns)}")
     if row in given.columns:
         return None, ids.pairs(given)
-    return ids.distinct(given, other), None
+    ids.check(given, other)
+    return given, None
 
 
 def restricted(fitted: Factorization, side: Side, candidates: NDArray[np.int64] | None) -> Factorization:

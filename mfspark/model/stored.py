@@ -17,13 +17,12 @@ from mfspark.blocks.columns import id_type
 from mfspark.errors import ParameterError, StoreError
 from mfspark.kernels.csr import Side
 from mfspark.model import tables as tabular
-from mfspark.model.factor_table import FactorTable
-from mfspark.model.factorization import Factorization, SeenBlocks
+from mfspark.model.answers import Answers, Fitted, answers_of
+from mfspark.model.factorization import SeenBlocks
 from mfspark.model.mllib import model_of
 from mfspark.model.params import ModelParams
 from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.model.popular import popular_schema
-from mfspark.model.predict import PairData
 from mfspark.training.history import Iteration
 from mfspark.transport.persist import storage_level
 
@@ -31,7 +30,7 @@ from mfspark.transport.persist import storage_level
 class StoredModel(Model, ModelParams, MLReadable, MLWritable):
     """The numbers of a fitted factorization with their ids' types, its history, and the ways in which it is kept."""
 
-    def __init__(self, fitted: Factorization | None = None) -> None:
+    def __init__(self, fitted: Fitted | None = None) -> None:
         super().__init__()
         self._set_model_defaults()
         self._fitted = fitted
@@ -39,7 +38,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         self._kinds: tuple[T.DataType, T.DataType] = (T.LongType(), T.LongType())
         self._seen: DataFrame | None = None
         self._popular: pa.Table | DataFrame | None = None
-        self._data: PairData | None = None
+        self._asked: Answers | None = None
         self._frames: dict[Side, DataFrame] = {}
         self._seen_blocks: SeenBlocks | None = None
 
@@ -48,16 +47,13 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         kind = f"{type(self).__name__}: uid={self.uid}"
         if self._fitted is None:
             return f"{kind}, empty"
-        users, items = map(len, self._fitted.ids)
+        users, items = self._fitted.sizes
         return f"{kind}, rank={self.rank}, {users} users, {items} items"
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy take along: all but handles on a session's frames, as a saved model."""
-        return (
-            self.__dict__
-            | {"_frames": {}, "_data": None, "_seen": None, "_seen_blocks": None}
-            | {"_popular": self._popular_table()}
-        )
+        let_go: dict[str, Any] = {"_frames": {}, "_asked": None, "_seen": None, "_seen_blocks": None}
+        return self.__dict__ | let_go | {"_popular": self._popular_table()}
 
     def __copy__(self) -> Self:
         """Return a shallow copy, with the same frames: ``copy(extra)`` is one within the session."""
@@ -66,7 +62,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         return twin
 
     @classmethod
-    def _of(cls, estimator: Any, fitted: Factorization, history: list[Iteration], dataset: DataFrame) -> Self:
+    def _of(cls, estimator: Any, fitted: Fitted, history: list[Iteration], dataset: DataFrame) -> Self:
         model = cls(fitted)
         model._resetUid(estimator.uid)
         for parameter in model.params:
@@ -76,15 +72,24 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         names = [model.getOrDefault(name) for name in ("userCol", "itemCol")]
         model._kinds = tuple(id_type(dataset.schema[name].dataType) for name in names)  # type: ignore[assignment]
         if model.getOrDefault("filterSeen"):
-            model._seen = dataset.select(*names)
+            held = estimator._optional("validationIndicatorCol")
+            trained = dataset if held is None else dataset.where(~F.coalesce(F.col(f"`{held}`"), F.lit(False)))
+            model._seen = trained.select(*names)
         return model
 
     @property
-    def fitted(self) -> Factorization:
-        """The model's numbers as arrays."""
+    def fitted(self) -> Fitted:
+        """The model's numbers: as arrays, or for one whose sides pass the driver's limit as frames of blocks."""
         if self._fitted is None:
             raise ParameterError("this FactorizationModel is empty: get one from fit or load")
         return self._fitted
+
+    @property
+    def _answers(self) -> Answers:
+        """What answers for the model, wherever its factors are."""
+        if self._asked is None:
+            self._asked = answers_of(self.fitted)
+        return self._asked
 
     @property
     def rank(self) -> int:
@@ -102,8 +107,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
 
         Computed from the factors U sqrt(S) and V sqrt(S): the products of their columns' norms.
         """
-        norms = [np.linalg.norm(self.fitted.features(side).astype(np.float64), axis=0) for side in Side]
-        return norms[0] * norms[1]
+        return self._answers.norms(Side.USER) * self._answers.norms(Side.ITEM)
 
     @property
     def userFactors(self) -> DataFrame:
@@ -117,8 +121,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
 
     def _factors(self, side: Side) -> DataFrame:
         if side not in self._frames:
-            table = FactorTable.of(self.fitted, side)
-            frame = table.frame(SparkSession.active(), self._kinds[side].simpleString()).select("id", "features")
+            frame = self._answers.table(side, self._kinds[side].simpleString()).select("id", "features")
             level = self.getOrDefault("finalStorageLevel") if self.isDefined("finalStorageLevel") else None
             self._frames[side] = frame if level in (None, "NONE") else frame.persist(storage_level(level))
         return self._frames[side]
@@ -179,7 +182,7 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         return {"class": type(self).__name__, "params": given} | tabular.parameters(self.fitted, self._kinds)
 
     @classmethod
-    def fromTables(cls, tables: dict[str, DataFrame], parameters: dict[str, Any]) -> Self:
+    def fromTables(cls, tables: dict[str, DataFrame], parameters: dict[str, Any], limit: int | None = None) -> Self:
         """Return the model whose ``tables()`` and ``parameters()`` these are, of the class that it had.
 
         Parameters
@@ -188,13 +191,17 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
             As from ``tables()``, wherever they were kept.
         parameters : dict
             As from ``parameters()``, or read back from JSON.
+        limit : int, optional
+            How many bytes both sides may take up in the driver; a larger model stays on the workers and works as any
+            other, but for what is an array. By default ``spark.mfspark.driverLimit``, or a quarter of the driver's
+            memory.
 
         Raises
         ------
         StoreError
             It was of another class than this one, or a table of factors is empty or has rows of another rank.
         """
-        fitted, kinds = tabular.from_tables(tables, parameters)
+        fitted, kinds = tabular.from_tables(tables, parameters, limit)
         model = cls._named(parameters.get("class", cls.__name__))(fitted)
         model._set(**{name: value for name, value in parameters.get("params", {}).items() if model.hasParam(name)})
         model._kinds = kinds
@@ -244,11 +251,33 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         return model
 
     def _tables(self) -> dict[str, DataFrame]:
-        frames = tabular.to_tables(SparkSession.active(), self.fitted, self._kinds)
+        frames = tabular.to_tables(self._answers, self._kinds)
         popular, kind = self._popular_table(), self._kinds[Side.ITEM].simpleString()
         if popular is not None:
             frames["popular"] = SparkSession.active().createDataFrame(popular, schema=popular_schema(kind))
         return frames | {"history": self.history}
+
+    def ids(self, side: Side) -> pa.Array:
+        """Return one side's ids in index order.
+
+        Raises
+        ------
+        ParameterError
+            The model's ids are on the workers.
+        """
+        return self.fitted.ids[side]
+
+    def unpersist(self) -> Self:
+        """Let go of what is kept on the workers: training pairs for ``filterSeen``, blocks of factors read from tables.
+
+        They are read again when needed.
+        """
+        if self._seen_blocks is not None:
+            self._seen_blocks.release()
+            self._seen_blocks = None
+        if self._fitted is not None:
+            self._answers.release()
+        return self
 
     def write(self) -> ParamsWriter:
         """Return a writer: ``model.write().overwrite().save(path)``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,17 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from mfspark.errors import StoreError
 from mfspark.kernels.csr import Side
+from mfspark.kernels.objective import Settings
+from mfspark.model.answers import Answers, Fitted
 from mfspark.model.described import description, limits_from, mean_from, settings_from
-from mfspark.model.factor_table import FactorTable
+from mfspark.model.factor_table import FactorTable, sides_bytes
 from mfspark.model.factorization import Factorization
+from mfspark.model.frames.blocks import BLOCK_BYTES, FactorBlocks, FrameFactorization
+from mfspark.session import default_parallelism, driver_limit
 from mfspark.training.history import Iteration
+from mfspark.transport.persist import Materialiser
 
 HISTORY_SCHEMA = (
     "iteration int, loss double, fit double, regularisation double, validationRMSE double, seconds double, "
@@ -43,30 +50,87 @@ def history_lines(frame: DataFrame) -> list[Iteration]:
     ]  # fmt: skip
 
 
-def to_tables(spark: SparkSession, fitted: Factorization, kinds: tuple[T.DataType, T.DataType]) -> dict[str, DataFrame]:
+def to_tables(answers: Answers, kinds: tuple[T.DataType, T.DataType]) -> dict[str, DataFrame]:
     """Return user_factors, item_factors (id, features, bias), user_ids and item_ids (id, index)."""
     frames = {}
     for side in Side:
-        name = side.stem
-        ids, kind = fitted.ids[side], kinds[side].simpleString()
-        frames[f"{name}_factors"] = FactorTable.of(fitted, side).frame(spark, kind)
-        index = pa.table({"id": ids, "index": pa.array(np.arange(len(ids)))})
-        frames[f"{name}_ids"] = spark.createDataFrame(index, schema=f"id {kind}, index bigint")
+        kind = kinds[side].simpleString()
+        frames[f"{side.stem}_factors"] = answers.table(side, kind)
+        frames[f"{side.stem}_ids"] = answers.index(side, kind)
     return frames
 
 
-def parameters(fitted: Factorization, kinds: tuple[T.DataType, T.DataType]) -> dict[str, Any]:
+def parameters(fitted: Fitted, kinds: tuple[T.DataType, T.DataType]) -> dict[str, Any]:
     """Return the constants of a fitted model, all JSON-able: the objective, and apart from it how it was solved."""
-    return description(fitted) | {"id_types": [kind.simpleString() for kind in kinds]}
+    described = description(fitted) | {"id_types": [kind.simpleString() for kind in kinds]}
+    return described | {"sizes": list(fitted.sizes)}
 
 
 def from_tables(
-    tables: dict[str, DataFrame], parameters: dict[str, Any]
-) -> tuple[Factorization, tuple[T.DataType, T.DataType]]:
-    """Return the fitted model and the id types that ``to_tables`` and ``parameters`` described."""
+    tables: dict[str, DataFrame], parameters: dict[str, Any], limit: int | None = None
+) -> tuple[Fitted, tuple[T.DataType, T.DataType]]:
+    """Return the fitted model and the id types that ``to_tables`` and ``parameters`` described.
+
+    Parameters
+    ----------
+    tables, parameters : dict
+        What was stored.
+    limit : int, optional
+        How many bytes both sides may take up in the driver: beyond, they stay on the workers. ``driver_limit`` by
+        default.
+    """
     settings, limits = settings_from(parameters), limits_from(parameters)
-    frames = [tables[f"{side.stem}_factors"] for side in Side]
-    users, items = (FactorTable.read(frames[side], f"{side.stem}_factors", settings, side) for side in Side)
-    ids, sides = (users.ids, items.ids), (users.array, items.array)
-    fitted = Factorization(settings, ids, sides, parameters["intercept"], limits, mean_from(parameters))
-    return fitted, (frames[0].schema["id"].dataType, frames[1].schema["id"].dataType)
+    users, items = (tables[f"{side.stem}_factors"] for side in Side)
+    fitted = read_sides((users, items), settings, parameters.get("sizes"), limit)
+    fitted = replace(fitted, intercept=parameters["intercept"], limits=limits, mean=mean_from(parameters))
+    return fitted, (users.schema["id"].dataType, items.schema["id"].dataType)
+
+
+def read_sides(
+    frames: tuple[DataFrame, DataFrame],
+    settings: Settings,
+    sizes: Sequence[int] | None = None,
+    limit: int | None = None,
+) -> Fitted:
+    """Return a fitted model without constants: its sides in the driver where they fit, else on the workers.
+
+    Parameters
+    ----------
+    frames : (DataFrame, DataFrame)
+        Each side's id, features and bias.
+    settings : Settings
+        The model's.
+    sizes : (int, int), optional
+        The numbers of users and items; counted by default.
+    limit : int, optional
+        As in ``from_tables``.
+    """
+    spark = frames[0].sparkSession
+    users, items = sizes or [frame.count() for frame in frames]
+    texts = [isinstance(frame.schema["id"].dataType, T.StringType) for frame in frames]
+    limit = driver_limit(spark) if limit is None else limit
+    names = [f"{side.stem}_factors" for side in Side]
+    if sides_bytes((users, items), settings, (texts[0], texts[1])) <= limit:
+        one, other = (FactorTable.read(frames[side], names[side], settings, side) for side in Side)
+        return Factorization(settings, (one.ids, other.ids), (one.array, other.array))
+    for name, size in zip(names, (users, items), strict=True):
+        if size == 0:
+            raise StoreError(f"{name} is empty: save the model again")
+    kept = [_kept_blocks(frames[side], (users, items)[side], settings, side) for side in Side]
+
+    def release() -> None:
+        for _, let_go in kept:
+            let_go()
+
+    return FrameFactorization(settings, (kept[0][0], kept[1][0]), release=release)
+
+
+def _kept_blocks(
+    frame: DataFrame, size: int, settings: Settings, side: Side
+) -> tuple[FactorBlocks, Callable[[], None]]:
+    """Return a side's blocks, kept from their first use on, and what lets them go."""
+    row_bytes = settings.width * np.dtype(settings.dtype).itemsize
+    blocks = min(size, max(default_parallelism(frame.sparkSession), -(-size * row_bytes // BLOCK_BYTES)))
+    made = FactorBlocks.pack(frame, blocks, size, settings, side)
+    kept, let_go = Materialiser().keep(made.frame)
+    return replace(made, frame=kept), let_go or (lambda: None)

@@ -98,7 +98,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         model = estimator.fit(marked)
         marks.append(time.perf_counter())
         trained = marked.where(f"NOT {HOLDOUT}")
-        model._popular = counted(trained, config.train.popular, config.train.recent_days, model.fitted.ids[1].type)
+        model._popular = counted(trained, config.train.popular, config.train.recent_days, model._kinds[1])
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
     registry = Registry(spark, config.store.location)
     sweeps = sum(row["seconds"] for row in history)

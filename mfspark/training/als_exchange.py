@@ -243,7 +243,7 @@ def packed(exchange: Exchange, side: Side, solved: Solved) -> DataFrame:
     """Return a side's ids and factors: block int, ids binary (Arrow IPC), data binary (rows x columns in use)."""
     ids = exchange.sides[side].select("block", "ids")
     placed = place(factor_rows(solved), "block", exchange.layout.blocks[side])
-    return ids.join(placed, "block")
+    return ids.join(placed.hint("merge"), "block")  # a broadcast would take a small side through the driver
 
 
 def _gathered(pieces: pa.Table, block: RoutedBlock, settings: Settings) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -4,13 +4,17 @@ import naive
 import numpy as np
 import pyarrow as pa
 import pytest
+from frame_models import assert_lists_equal, same_rows
+from plans import shuffles
 
-from mfspark import ALS, SGD
+from mfspark import ALS, SGD, load_model
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, distinct, survey
 from mfspark.errors import DataError, ParameterError
 from mfspark.kernels.csr import Side
+from mfspark.model.frames.blocks import FrameFactorization
+from mfspark.store import Registry
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +29,18 @@ def ratings(spark):
 
 
 def assert_same(comp, ref):
+    assert_factors_same(comp, ref)
+    assert_lines_same(comp, ref)
+
+
+def assert_factors_same(comp, ref):
     for side in Side:
         assert comp.ids(side).equals(ref.ids(side))
         one, other = (model.fitted.sides[side] for model in (comp, ref))
         assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+def assert_lines_same(comp, ref):
     for one, other in zip(comp._history, ref._history, strict=True):
         assert one.iteration == other.iteration
         np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
@@ -73,6 +85,35 @@ def test_auto_takes_exchange_where_sides_pass_the_drivers_limit(spark, ratings, 
         assert len(taken) == 2
     finally:
         spark.conf.unset("spark.mfspark.driverLimit")
+
+
+@pytest.fixture
+def no_room(spark):
+    """No side fits the driver."""
+    spark.conf.set("spark.mfspark.driverLimit", 1000)
+    yield
+    spark.conf.unset("spark.mfspark.driverLimit")
+
+
+@pytest.mark.usefixtures("no_room", "whole_plans")
+def test_a_model_beyond_the_limit_stays_on_the_workers_and_answers_alike(spark, ratings, tmp_path):
+    options = dict(rank=4, maxIter=2, seed=5, filterSeen=True, clip=True, **OPTIONS["everything"])
+    ref = ALS(carrier="broadcast", **options).fit(ratings)
+    comp = ALS(numUserBlocks=3, numItemBlocks=5, **options).fit(ratings)
+    asked_for = ALS(carrier="exchange", **options).fit(ratings)
+    unknown = spark.createDataFrame([("u1", 7), (None, None)], "user string, item long")
+    pairs = ratings.select("user", "item").unionByName(unknown)
+    for model in (comp, asked_for):
+        assert isinstance(model.fitted, FrameFactorization) and not isinstance(ref.fitted, FrameFactorization)
+        assert_lines_same(model, ref)
+        same_rows(model.transform(pairs), ref.transform(pairs), "user", "item")
+    assert_lists_equal(comp.recommendForAllItems(30), ref.recommendForAllItems(30))
+    registry = Registry(spark, str(tmp_path))
+    registry.publish("run", comp)
+    assert_factors_same(load_model(registry, limit=100_000), ref)
+    for side in Side:  # the blocks lie where they were solved, and nothing is known of how
+        assert shuffles(comp.fitted.blocks[side].frame) == []
+    assert len(shuffles(comp.transform(pairs))) == 2  # the pairs to their users' blocks, and on to their items'
 
 
 def test_what_exchange_cannot_do_is_refused(ratings):

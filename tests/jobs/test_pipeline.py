@@ -267,6 +267,24 @@ def test_another_estimator_trained_evaluated_and_predicted(spark, done):
     assert rows.select("user").distinct().count() == 300
 
 
+def test_a_model_beyond_the_drivers_limit_is_evaluated_and_predicted_alike(spark, done):
+    config, (_, _, evaluated, predicted) = done
+    before = read(spark, config, "recommendations").where("run_id = 'run-1'")
+    spark.conf.set("spark.mfspark.driverLimit", "0")
+    try:
+        again = replace(config, model=replace(config.model, run_id="run-1"))
+        assert evaluate(spark, again, "large").metrics() == pytest.approx(evaluated.metrics(), rel=1e-5)
+        assert predict(spark, again, "large").rows == predicted.rows
+    finally:
+        spark.conf.unset("spark.mfspark.driverLimit")
+    large = read(spark, config, "recommendations").where("run_id = 'large'").drop("run_id")
+    keys = ["user", "item", "rank"]
+    both = large.withColumnRenamed("prediction", "comp").join(before, ["user", "rank"])
+    assert (
+        both.where("abs(comp - prediction) < 1e-4").count() == predicted.rows == large.select(keys).distinct().count()
+    )
+
+
 def test_a_ratings_version_that_does_not_exist(spark, done):
     config, _ = done
     with pytest.raises(StoreError, match="ratings at version 99"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from frame_models import on_frames
 from pyspark.sql import types as T
 from test_local import ITEMS, USERS, fitted
 
@@ -29,12 +30,17 @@ def tied():
     return Factorization(settings, tuple(ids), tuple(sides), 0.0, (0.0, 6.0))
 
 
+@pytest.fixture(params=["arrays", "frames"])
+def model(tied, spark, request):
+    return on_spark(tied) if request.param == "arrays" else on_frames(spark, on_spark(tied))
+
+
 def lists(frame):
     return {row[0]: [tuple(one) for one in row.recommendations] for row in frame.collect()}
 
 
-def test_ties_are_in_the_order_of_the_ids_whatever_the_rules(tied, spark):
-    model, local, users = on_spark(tied), LocalModel(tied), tied.ids[0].to_pylist()
+def test_ties_are_in_the_order_of_the_ids_whatever_the_rules(model, tied, spark):
+    local, users = LocalModel(tied), tied.ids[0].to_pylist()
     items = tied.ids[1].to_pylist()
     allow, deny = items[5:40], [*items[7:9], 5]
     some = spark.createDataFrame([(item,) for item in allow], "item bigint")
@@ -60,8 +66,7 @@ def test_ties_are_in_the_order_of_the_ids_whatever_the_rules(tied, spark):
     assert any(len({score for _, score in one}) < len(one) for one in comp.values())
 
 
-def test_nothing_may_remain(tied, spark):
-    model = on_spark(tied)
+def test_nothing_may_remain(model, spark):
     assert all(found == [] for found in lists(model.recommendForAllUsers(3, allow=[])).values())
     assert all(found == [] for found in lists(model.recommendForAllUsers(3, minScore=100)).values())
     none = spark.createDataFrame([], "user bigint, item bigint")
@@ -70,14 +75,13 @@ def test_nothing_may_remain(tied, spark):
     assert len(lists(model.recommendForAllItems(2, deny=[100]))) == ITEMS
 
 
-def test_wrong_rules_are_refused(tied, spark):
-    model = on_spark(tied)
+def test_wrong_rules_are_refused(model, spark):
     pairs = spark.createDataFrame([(100, 100)], "user bigint, item bigint")
     with pytest.raises(ParameterError, match="^neighbours are allowed and denied by ids, not by pairs"):
         model.similarItems([100], 2, deny=pairs)
     with pytest.raises(DataError, match="^column 'item' is missing; the data has user$"):
         model.recommendForAllUsers(2, allow=pairs.select("user"))
-    with pytest.raises(DataError, match="^1 item ids, such as 'x', are no whole numbers"):
+    with pytest.raises(DataError, match="^1 (item )?ids, such as 'x', are no (whole numbers|bigint) as"):
         model.recommendForAllUsers(2, deny=["x"])
     with pytest.raises(ParameterError, match="^minScore must be a number, not '3'$"):
         model.recommendForAllUsers(2, minScore="3")

@@ -59,6 +59,21 @@ def main():
     assert registry.get().version == published.version
     assert registry.read(published, "user_factors").count() == 20
     assert load_model(registry).transform(ratings).exceptAll(predicted).count() == 0
+    spark.conf.set("spark.mfspark.driverLimit", "0")  # nothing fits the driver: the factors stay on the workers
+    large = ALS(rank=3, maxIter=4, regParam=0.05, seed=1, filterSeen=True).fit(ratings)
+    assert len(large.recommendForUserSubset(ratings.where("user = 3"), 9).first().recommendations) == 2
+    frames = load_model(registry)
+    for one in (large, frames):
+        assert "FrameFactorization" in type(one.fitted).__name__
+        compared = one.transform(ratings).join(predicted.withColumnRenamed("prediction", "ref"), ["user", "item"])
+        assert compared.where("abs(prediction - ref) < 1e-4").count() == ratings.count()
+    registry.publish("run-2", large)
+    assert registry.read(registry.get(), "item_factors").count() == 10
+    assert frames.recommendForUserSubset(ratings, 4, seen=ratings).count() == 20
+    assert frames.similarItems(["item-1"], 2).count() == 1
+    again = {row.id: row.features for row in frames.foldInUsers(ratings.where("user = 3")).collect()}
+    assert max(abs(a - b) for a, b in zip(again[3], factors[3], strict=True)) < 1e-5
+    frames.unpersist()
     spark.stop()
     sys.stdout.write("CONNECT OK\n")
 

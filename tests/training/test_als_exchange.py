@@ -1,14 +1,12 @@
 """ALS by exchange of the needed rows: the factors, losses and held-out errors of the loop with sides in the driver."""
 
-import contextlib
-import io
-import re
 from dataclasses import replace
 
 import naive
 import numpy as np
 import pyarrow as pa
 import pytest
+from plans import shuffles
 
 from mfspark.blocks.build import build, plan
 from mfspark.blocks.columns import Columns, select
@@ -133,32 +131,6 @@ def test_the_number_of_blocks_does_not_matter(spark, case, blocks):
     comp, ref = Case(spark, blocks).by_exchange(settings, 2), case.by_exchange(settings, 2)
     for one, other in zip(comp[:2], ref[:2], strict=True):
         assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
-
-
-@pytest.fixture
-def whole_plans(spark):
-    """The suite's session cuts plans off."""
-    name = "spark.sql.maxPlanStringLength"
-    before = spark.conf.get(name)
-    spark.conf.set(name, 1_000_000)
-    yield
-    spark.conf.set(name, before)
-
-
-def shuffles(frame):
-    """The Exchange nodes of a plan that run with it: those below an InMemoryRelation have run."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        frame.explain()
-    found, kept = [], None  # the depth of the relation whose inside is being read
-    for line in text.getvalue().splitlines():
-        depth = len(re.match(r"[\s:+-]*", line).group())
-        kept = None if kept is not None and depth <= kept else kept
-        if kept is None and line[depth:].startswith("InMemoryRelation"):
-            kept = depth
-        if kept is None and line[depth:].startswith("Exchange"):
-            found.append(line[depth:])
-    return found
 
 
 @pytest.mark.usefixtures("whole_plans")

@@ -62,7 +62,26 @@ def expected_visits(block: Block, n_items: int, settings: Settings) -> Visits:
     return Visits(unrated, np.float64(own) * np.where(left > 0, counts, rated))
 
 
-def solve_expected(block: Block, fixed: Fixed, settings: Settings) -> tuple[NDArray[Any], int]:
+class All(NamedTuple):
+    """Sums over all items, which every user meets: of h h^T (padded x padded), and of c h (padded,)."""
+
+    gramian: Doubles
+    pull: Doubles
+
+
+def all_rows(fixed: Fixed) -> All:
+    """Return the sums over the rows of a fixed side."""
+    pull = _constant(fixed).astype(fixed.F.dtype) @ fixed.F
+    return All(gramian(fixed.F), pull.astype(np.float64))
+
+
+def _constant(fixed: Fixed) -> Doubles:
+    return np.full(len(fixed.F), fixed.intercept) + (fixed.offset if fixed.offset.size else 0)
+
+
+def solve_expected(
+    block: Block, fixed: Fixed, settings: Settings, total: All | None = None
+) -> tuple[NDArray[Any], int]:
     """Solve a block's users against the items, in double precision.
 
     Parameters
@@ -70,9 +89,11 @@ def solve_expected(block: Block, fixed: Fixed, settings: Settings) -> tuple[NDAr
     block : Block
         The users' ratings: a pair is liked where its rating is > 0.
     fixed : Fixed
-        The items.
+        The items; where they are only those that the block needs, ``fixed.total`` is the number of all.
     settings : Settings
         The objective as the users see it, ``negatives`` > 0 and the loss squared.
+    total : All, optional
+        The sums over all items, by default over those in ``fixed``.
 
     Returns
     -------
@@ -83,11 +104,12 @@ def solve_expected(block: Block, fixed: Fixed, settings: Settings) -> tuple[NDAr
     """
     k = settings.rank + settings.bias[0]
     F = fixed.F
-    constant = np.full(len(F), fixed.intercept) + (fixed.offset if fixed.offset.size else 0)
-    whole, pull = gramian(F)[:k, :k], (constant.astype(F.dtype) @ F)[:k].astype(np.float64)
+    constant = _constant(fixed)
+    total = all_rows(fixed) if total is None else total
+    whole, pull = total.gramian[:k, :k], total.pull[:k]
     liked = ((block.table[block.values] if block.table.size else block.values) > 0).astype(np.float64)
     weights = block.weights.astype(np.float64) if block.weights.size else np.ones(len(liked))
-    unrated, ridge = expected_visits(block, len(F), settings)
+    unrated, ridge = expected_visits(block, fixed.total, settings)
     X = np.zeros((block.rows, settings.padded), settings.dtype)
     for row in np.flatnonzero(np.diff(block.indptr)):
         part = slice(block.indptr[row], block.indptr[row + 1])
