@@ -21,8 +21,9 @@ SMALL_TABLES = {
     "spark.databricks.delta.stats.collect": "false",
     "spark.databricks.delta.stats.skipping": "false",
 }
-# Java for short programs: no second compiler, no collector in parallel. Programs that tests start inherit it.
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
+# Java for short programs: no second compiler, no collector in parallel. Programs that tests start inherit it. The first
+# compiler's frames are larger: MLlib's lineages, which grow with its iterations, need a deeper stack.
+QUICK_JAVA = "-Xss8m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
 os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK_JAVA)
 # Files of minutes come first, so that none is left for the end when the other process has nothing to do any more.
 LONGEST_FIRST = (
