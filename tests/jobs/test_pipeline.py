@@ -330,7 +330,9 @@ def test_users_held_out_whole_are_folded_in_and_found(spark, tmp_path):
 
 def test_users_a_model_does_not_know_get_what_is_popular(spark, done, tmp_path):
     config, _ = done
-    listed = read(spark, config, "popular").where("span = 'recent'").orderBy("place").collect()
+    registry = Registry(spark, config.store.location)  # other tests publish runs of their own
+    popular = registry.read(registry.get(run_id="run-1"), "popular")
+    listed = popular.where("span = 'recent'").orderBy("place").collect()
     train_rows = random_split(read(spark, config, "ratings"), 0.1, 1).where("NOT validation")
     newest = train_rows.agg(F.max("timestamp")).first()[0]
     counts = train_rows.where(F.col("timestamp") > newest - 30 * 86400).groupBy("item").count()
