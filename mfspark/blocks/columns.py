@@ -65,6 +65,11 @@ def id_type(kind: T.DataType) -> T.DataType:
     return kind if isinstance(kind, (*_INTEGERS, T.StringType)) else T.LongType()
 
 
+def wide(ids: pa.Array) -> pa.Array:
+    """Return whole ids as longs, so that those of two widths can be compared; texts as they are."""
+    return ids.cast(pa.int64()) if pa.types.is_integer(ids.type) else ids
+
+
 def whole(ids: pa.Array) -> pa.Array:
     """Return floating ids as longs, null where they are not whole numbers (they were counted before)."""
     if not pa.types.is_floating(ids.type):

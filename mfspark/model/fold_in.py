@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from mfspark.blocks import build as block_frames
-from mfspark.blocks.columns import Columns, select
+from mfspark.blocks.columns import Columns, select, wide
 from mfspark.blocks.encode import encode
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.blocks.profile import Profile, SideProfile, profile
@@ -36,7 +36,7 @@ def fold_in(fitted: Factorization, ids: IdColumns, side: Side, dataset: DataFram
     ratings = encode(select(widened(dataset, ids), columns))
     found = profile(ratings, columns, explicit=not fitted.settings.implicit)
     other = side.other
-    known = _wide(fitted.ids[other])
+    known = wide(fitted.ids[other])
     new = _narrow(found.sides[side].ids, fitted.ids[side].type, ids, side)
     unknown = pc.sum(pc.invert(pc.is_in(found.sides[other].ids, value_set=known))).as_py()
     if unknown:
@@ -88,10 +88,6 @@ def widened(dataset: DataFrame, ids: IdColumns) -> DataFrame:
     return dataset.withColumns(wide) if wide else dataset
 
 
-def _wide(ids: pa.Array) -> pa.Array:
-    return ids.cast(pa.int64()) if pa.types.is_integer(ids.type) else ids
-
-
 def unknown_error(column: str, count: int) -> DataError:
     """Return the error for ratings of ids that the model does not know."""
     return DataError(f"column {column!r} has {count} ids that the model does not know: remove their ratings")
@@ -99,7 +95,7 @@ def unknown_error(column: str, count: int) -> DataError:
 
 def beyond_type(new: pa.Array, kept: pa.DataType) -> int:
     """Return how many ids do not fit in the model's type."""
-    return pc.sum(pc.not_equal(_wide(new.cast(kept, safe=False)), _wide(new))).as_py() or 0
+    return pc.sum(pc.not_equal(wide(new.cast(kept, safe=False)), wide(new))).as_py() or 0
 
 
 def _narrow(new: pa.Array, kept: pa.DataType, ids: IdColumns, side: Side) -> pa.Array:

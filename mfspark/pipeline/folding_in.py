@@ -12,7 +12,6 @@ from mfspark.errors import StoreError
 from mfspark.model.model import FactorizationModel
 from mfspark.pipeline.predicting import served_model
 from mfspark.pipeline.ratings import HOLDOUT, keeping, recorded_ratings, training_record, with_holdout
-from mfspark.pipeline.training import published_tables
 from mfspark.store import ModelVersion, Registry
 
 
@@ -69,15 +68,14 @@ def fold_in(spark: SparkSession, config: Config, run_id: str) -> FoldInReport:
         ratings = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
         of_new = keep(_of_new_users(ratings.where(f"NOT {HOLDOUT}"), model))
         known = of_new.where("known").drop("known")
-        users, rows, every = known.select("user").distinct().count(), known.count(), of_new.count()
+        users, rows, left_out = _counts(of_new)
         if rows:
             model = model.withUsers(known, weightCol="weight" if "weight" in known.columns else None)
         stored = version.parameters.get("model", version.parameters)
         model.setParams(**stored.get("params", {}))  # and no longer the jobs' own
         metrics = {**version.metrics, "foldedUsers": users}
         published = registry.publish(run_id, model, metrics, record | {"folded_into": version.version})
-    names = published_tables(registry)
-    return FoldInReport(run_id, version.version, published.version, users, rows, every - rows, names)
+    return FoldInReport(run_id, version.version, published.version, users, rows, left_out, registry.addresses)
 
 
 def _base(registry: Registry, config: Config, run_id: str) -> ModelVersion:
@@ -85,10 +83,10 @@ def _base(registry: Registry, config: Config, run_id: str) -> ModelVersion:
     asked = config.model
     if asked.version is not None or asked.run_id is not None:
         return registry.get(asked.version, asked.run_id)
-    others = [version for version in registry.list() if version.run_id != run_id]
-    if not others:
+    newest = registry.newest_other(run_id)
+    if newest is None:
         raise StoreError(f"no model has been published in {registry.location.root}: train one first")
-    return others[-1]
+    return newest
 
 
 def _of_new_users(ratings: DataFrame, model: FactorizationModel) -> DataFrame:
@@ -97,3 +95,14 @@ def _of_new_users(ratings: DataFrame, model: FactorizationModel) -> DataFrame:
     items = model.itemFactors.select(F.col("id").alias("item"), F.lit(True).alias("known"))
     of_new = ratings.join(users, "user", "left_anti").join(items, "item", "left")
     return of_new.withColumn("known", F.coalesce("known", F.lit(False)))
+
+
+def _counts(of_new: DataFrame) -> tuple[int, int, int]:
+    """Return how many users have ratings of known items, how many these are, and how many there are of others."""
+    counts = [
+        F.count_distinct(F.when(F.col("known"), F.col("user"))),
+        F.count_if(F.col("known")),
+        F.count_if(~F.col("known")),
+    ]
+    users, rows, left_out = of_new.agg(*counts).collect()[0]
+    return users, rows, left_out

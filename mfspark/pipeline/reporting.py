@@ -21,7 +21,6 @@ from mfspark.report.gather import flat
 from mfspark.report.rows import title_column
 from mfspark.report.structure import Before, Facts, Quality, Rejected, Table, Version, shortened
 from mfspark.store import Location, ModelVersion, Registry, tables
-from mfspark.store.schemas import MODEL_TABLES
 from mfspark.store.tables import one_line
 
 logger = logging.getLogger(__name__)
@@ -151,9 +150,8 @@ def _lineage(
         found.append(Table(without_secret(record["path"]), "ratings, read", None))
     else:
         found.append(Table(record["ratings"], "ratings, read", record["ratings_version"]))
-    stored = [*(spec.stored_as for spec in MODEL_TABLES.values()), "models"]
-    addresses = [location.table(name) for name in stored]
-    return found + [Table(name, "model, written", tables.current_version(spark, name)) for name in addresses]
+    written = Registry(spark, location).addresses
+    return found + [Table(name, "model, written", tables.current_version(spark, name)) for name in written]
 
 
 def without_secret(address: str) -> str:

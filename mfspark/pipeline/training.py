@@ -26,7 +26,6 @@ from mfspark.pipeline.ratings import (
 )
 from mfspark.pipeline.reporting import STAGES, check_report, write_report
 from mfspark.store import Location, ModelVersion, Registry, checkpoints, tables
-from mfspark.store.schemas import MODEL_TABLES
 from mfspark.training.progress import LOGGER
 
 
@@ -81,6 +80,8 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     """
     estimator_of(config)._check()
     check_report(spark, config)
+    registry = Registry(spark, config.store.location)
+    initial = start_of(registry, config, run_id)
     record, marks = training_record(spark, config), [time.perf_counter()]
     with keeping() as keep:
         direct = "path" in record
@@ -91,16 +92,14 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         marks.append(time.perf_counter())
         estimator = estimator_of(config, weighted="weight" in marked.columns)
         estimator._checkpoints_at = checkpoints_of(config, run_id)
-        initial = start_of(spark, config, run_id)
         if initial is not None:
-            estimator.setInitialModel(load_model(Registry(spark, config.store.location), initial))
+            estimator.setInitialModel(load_model(registry, initial))
             record["started_from"] = initial.version
         model = estimator.fit(marked)
         marks.append(time.perf_counter())
         trained = marked.where(f"NOT {HOLDOUT}")
         model._popular = counted(trained, config.train.popular, config.train.recent_days, model._kinds[1])
     history = [row.asDict() for row in model.history.orderBy("iteration").collect()]
-    registry = Registry(spark, config.store.location)
     sweeps = sum(row["seconds"] for row in history)
     check, fit = marks[1] - marks[0], marks[2] - marks[1]
     seconds = {"check": check, "blocks": fit - sweeps, "iterations": sweeps}
@@ -109,16 +108,10 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     checkpoints.remove(spark, checkpoints_of(config, run_id))
     seconds = seconds | {"publish": time.perf_counter() - marks[2]}
     write_report(spark, config, published, model, seconds)
-    return TrainReport(run_id, published.version, history, published_tables(registry), seconds)
+    return TrainReport(run_id, published.version, history, registry.addresses, seconds)
 
 
-def published_tables(registry: Registry) -> tuple[str, ...]:
-    """Return the addresses of the tables that a published model lies in."""
-    stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
-    return tuple(registry.location.table(name) for name in stored)
-
-
-def start_of(spark: SparkSession, config: Config, run_id: str) -> ModelVersion | None:
+def start_of(registry: Registry, config: Config, run_id: str) -> ModelVersion | None:
     """Return the published model that a fit is to start from, None for drawn factors; never that of the run itself.
 
     Raises
@@ -126,15 +119,15 @@ def start_of(spark: SparkSession, config: Config, run_id: str) -> ModelVersion |
     StoreError
         There is no such version.
     """
-    registry, asked = Registry(spark, config.store.location), config.train
+    asked = config.train
     if asked.start_version is not None:
         return registry.get(asked.start_version)
     if asked.start_from is None:
         return None
-    others = [version for version in registry.list() if version.run_id != run_id]
-    if not others:
+    newest = registry.newest_other(run_id)
+    if newest is None:
         LOGGER.info("no other model has been published: the fit starts from drawn factors")
-    return others[-1] if others else None
+    return newest
 
 
 def checkpoints_of(config: Config, run_id: str) -> str:

@@ -99,6 +99,16 @@ class Registry:
         known = ", ".join(f"{model.version} (run {model.run_id})" for model in published[-10:])
         raise StoreError(f"no model of {wanted} in {self.location.root}; published versions: {known}")
 
+    def newest_other(self, run_id: str) -> ModelVersion | None:
+        """Return the newest model that another run has published, None where there is none."""
+        return next((model for model in reversed(self.list()) if model.run_id != run_id), None)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the tables that published models lie in."""
+        stored = (*(spec.stored_as for spec in MODEL_TABLES.values()), "models")
+        return tuple(self.location.table(name) for name in stored)
+
     def read(self, model: ModelVersion, table: str) -> DataFrame:
         """Return one table of a published model, without the columns that mark the attempt.
 

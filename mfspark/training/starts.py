@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mfspark.blocks.columns import wide
 from mfspark.blocks.index import hash_ids
 from mfspark.blocks.profile import Profile, Totals
 from mfspark.kernels.csr import Side
@@ -58,7 +59,7 @@ class Start(NamedTuple):
         )
         if self.known is not None:
             known = self.known[side]
-            asked = ids.cast(pa.int64()) if pa.types.is_integer(ids.type) else ids
+            asked = wide(ids)
             places = pc.index_in(asked, value_set=known.ids.cast(asked.type)).fill_null(-1).to_numpy()
             array = np.where(places[:, None] >= 0, known.rows[places], array * array.dtype.type(FAINT))
         return array
