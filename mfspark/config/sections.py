@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
+from mfspark.config.inputs import QualityConfig, SourceConfig
 from mfspark.config.parameters import Parameters
-from mfspark.config.values import Flag, Number, Pairs, Section, Text, Whole
+from mfspark.config.values import Flag, Number, Pairs, Section, Text, Whole, instant, refuse
 from mfspark.estimators.als import ALS
 from mfspark.estimators.bpmf import BPMF
 from mfspark.estimators.gradient_descent import GradientDescent
@@ -19,12 +19,6 @@ from mfspark.estimators.svdpp import SVDPlusPlus
 from mfspark.estimators.truncated_svd import TruncatedSVD
 
 RUN_ID = r"[\w.:+@=-]{1,200}"
-
-
-def refuse(wrong: bool, message: str) -> None:
-    """Raise what makes a configuration contradict itself, as one line that starts with the key."""
-    if wrong:
-        raise PydanticCustomError("contradiction", "{text}", {"text": message})
 
 
 def _run_id(value: str) -> str:
@@ -39,70 +33,6 @@ class SparkConfig(Section):
     app_name: Text = Field("mfspark", description="the application's name")
     master: Text | None = Field(None, description="a Spark master; without one spark-submit's, else local[*]")
     conf: Pairs = Field({}, description="Spark settings")
-
-
-class SourceConfig(Section):
-    """Where the ratings come from (see `mfspark.data.Source`)."""
-
-    path: Text = Field("", description="a file, folder, glob or table name; what exists by that very name is no glob")
-    format: Text = Field(
-        "auto", description="auto, movielens, netflix, csv, parquet, table, synthetic, or one of Spark's"
-    )
-    user: Text = Field("user", description="column of users")
-    item: Text = Field("item", description="column of items")
-    rating: Text = Field("rating", description="column of ratings")
-    timestamp: Text | None = Field("timestamp", description="column of times; null: do not read it")
-    weight: Text | None = Field(None, description="column of weights")
-    delimiter: Text | None = Field(None, description="between the fields of a line; found from the first lines")
-    header: Flag | None = Field(None, description="whether the first line names the columns; found from it")
-    encoding: Literal["utf-8", "utf-16", "utf-16le", "utf-16be", "latin-1"] | None = Field(
-        None, description="of text files; utf-8, or utf-16 where the file starts with its byte order mark"
-    )
-    decimal: Literal[".", ","] = Field(".", description="the decimal mark of ratings and weights in text")
-    thousands: Literal[",", ".", " ", "'"] | None = Field(None, description="what groups the digits of numbers in text")
-    timestamp_format: Text | None = Field(
-        None, description="how times are written, in Spark's letters: MM/dd/yyyy; without one seconds since 1970 or ISO"
-    )
-    version_as_of: Whole | None = Field(None, ge=0, description="version of a versioned table")
-    id_type: Literal["long", "string"] | None = Field(None, description="of ids in text")
-    scale: Number | None = Field(None, gt=0, description="size of format synthetic; 1 is the Netflix Prize")
-    seed: Whole | None = Field(None, description="of format synthetic")
-    mode: Literal["overwrite", "append"] = Field(
-        "overwrite",
-        description="the ratings table becomes this input, or only the rows of the same run id are replaced",
-    )
-    options: Pairs = Field({}, description="handed to Spark's reader, or to the synthetic source")
-
-    @model_validator(mode="after")
-    def _agrees(self) -> SourceConfig:
-        synthetic = self.format == "synthetic"
-        refuse(
-            synthetic and bool(self.path),
-            "source.path: contradicts source.format synthetic, which reads no file; leave one of them out",
-        )
-        refuse(
-            not synthetic and bool({"scale", "seed"} & self.model_fields_set),
-            "source.scale, source.seed: only allowed with source.format synthetic",
-        )
-        refuse(self.decimal == self.thousands, "source.thousands: is source.decimal, too; they must differ")
-        return self
-
-
-class QualityConfig(Section):
-    """Which rows are accepted; the rest go to the table ``quarantine``."""
-
-    min_rating: Number | None = Field(None, description="smallest rating accepted; null: any")
-    max_rating: Number | None = Field(None, description="largest rating accepted; null: any")
-    duplicates: Literal["last", "mean", "sum", "error", "keep"] = Field("last", description="of one user and item")
-
-    @model_validator(mode="after")
-    def _agrees(self) -> QualityConfig:
-        low, high = self.min_rating, self.max_rating
-        refuse(
-            low is not None and high is not None and low >= high,
-            "quality.min_rating: must be below quality.max_rating",
-        )
-        return self
 
 
 class StoreConfig(Section):
@@ -155,6 +85,9 @@ class TrainConfig(Section):
 
     path: Text | None = Field(None, description="ratings to train on directly, read as section source says")
     ratings_version: Whole | None = Field(None, ge=0, description="version of the ratings table; null: the newest")
+    until: Text | None = Field(
+        None, description="an ISO time: of the ratings table only what was rated before it, or has no time; null: all"
+    )
     start_from: Literal["latest"] | None = Field(
         None, description="whose factors ids start from: the newest model of another run; drawn ones if there is none"
     )
@@ -168,6 +101,11 @@ class TrainConfig(Section):
             self.path is not None and self.ratings_version is not None,
             "train.ratings_version: contradicts train.path, which is not the ratings table; give one of them",
         )
+        refuse(
+            self.path is not None and self.until is not None,
+            "train.until: contradicts train.path, of which source.until picks the ratings; give that one",
+        )
+        instant("train.until", self.until)
         refuse(
             self.start_from is not None and self.start_version is not None,
             "train.start_version: contradicts train.start_from; give one of them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Strict
@@ -74,3 +75,24 @@ def members(annotation: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the one type."""
     union = get_origin(annotation) in (Union, types.UnionType)
     return get_args(annotation) if union else (annotation,)
+
+
+def refuse(wrong: bool, message: str) -> None:
+    """Raise what makes a configuration contradict itself, as one line that starts with the key."""
+    if wrong:
+        raise PydanticCustomError("contradiction", "{text}", {"text": message})
+
+
+def instant(key: str, text: str | None) -> int | None:
+    """Return an ISO time in seconds since 1970, where it says no zone that of UTC; None for None.
+
+    A part of a second is left out, as in the times of ratings.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        refuse(True, f"{key}: {text!r} is not allowed; give an ISO time, as 2026-01-31 or 2026-01-31T00:00:00+00:00")
+        raise
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() // 1)

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from mfspark.config import Config
 from mfspark.data import Checked
-from mfspark.pipeline.ratings import Keep, keeping, noise_floor_of, read_checked
+from mfspark.pipeline.ratings import Keep, check_share, keeping, noise_floor_of, read_checked
 from mfspark.store import Location, tables
 
 INGEST_LOG = (
@@ -75,7 +75,7 @@ def ingest(spark: SparkSession, config: Config, run_id: str) -> IngestReport:
     Raises
     ------
     DataError
-        Nothing accepted, rows that do not add up, a missing column.
+        Nothing accepted, more rejected than ``quality.max_rejected`` allows, rows that do not add up, a missing column.
     StoreError
         A column's type differs from the stored table's.
     """
@@ -87,10 +87,12 @@ def _ingest(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> Ing
     started = datetime.now(UTC)
     location = Location(config.store.location)
     rows_in, checked = read_checked(spark, config, keep)
-    _write_ratings(checked.accepted.withColumn("run_id", F.lit(run_id)), location.table("ratings"), config, run_id)
-    version = tables.current_version(spark, location.table("ratings"))
+    # The rejected rows first: where they are too many, they are what is looked at, and no rating has been written.
     rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
     tables.replace_slice(rejected, location.table("quarantine"), "run_id", run_id)
+    check_share(config.quality, rows_in, checked)
+    _write_ratings(checked.accepted.withColumn("run_id", F.lit(run_id)), location.table("ratings"), config, run_id)
+    version = tables.current_version(spark, location.table("ratings"))
     own = tables.read(spark, location.table("ratings"), version).where(F.col("run_id") == run_id)
     report = _report(run_id, config, rows_in, checked, own, version)
     _log(spark, report, location.table("ingest_log"), started)

@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from mfspark.config import Config, SourceConfig, SplitConfig
+from mfspark.config.inputs import QualityConfig
+from mfspark.config.values import instant
 from mfspark.data import (
     Checked,
     Rules,
@@ -28,6 +30,7 @@ from mfspark.data import (
     strong_generalisation,
     time_split,
 )
+from mfspark.data.reasons import DUPLICATE_MERGED, DUPLICATE_OLDER
 from mfspark.errors import DataError
 from mfspark.store import Location, tables
 
@@ -35,6 +38,7 @@ Keep = Callable[[DataFrame], DataFrame]
 
 HOLDOUT = "validation"
 FOLD_IN = "fold_in"
+DUPLICATES = (DUPLICATE_OLDER, DUPLICATE_MERGED)
 _NETFLIX_ARGUMENTS = ("scale", "seed", "rank", "noise", "n_users", "n_items", "n_ratings")
 
 
@@ -42,7 +46,8 @@ def source_of(config: SourceConfig) -> Source:
     """Return the source a configuration describes."""
     settings = config.model_dump()
     options = settings.pop("options")
-    del settings["mode"]
+    for key in ("mode", "since", "until"):
+        del settings[key]
     for key in ("scale", "seed"):
         value = settings.pop(key)
         if value is not None:
@@ -75,9 +80,18 @@ def read_checked(spark: SparkSession, config: Config, keep: Keep, path: str | No
     ------
     DataError
         See `mfspark.data.check`; also when rows in differ from accepted + rejected.
+
+    Notes
+    -----
+    With ``source.since`` and ``source.until`` the input is the rows of that time: every row is in just one of the
+    intervals that follow each other, those without a time in the first, which has no ``since``.
     """
     source_config = config.source if path is None else source_at(config.source, path)
-    ratings = read_ratings(spark, source_of(source_config))
+    ratings = rated_within(
+        read_ratings(spark, source_of(source_config)),
+        instant("source.since", source_config.since),
+        instant("source.until", source_config.until),
+    )
     quality = config.quality
     checked = check(ratings, Rules(quality.min_rating, quality.max_rating, quality.duplicates), keep)
     if source_config.format == "synthetic":
@@ -86,6 +100,27 @@ def read_checked(spark: SparkSession, config: Config, keep: Keep, path: str | No
         rows_in = ratings.count()
     reconcile(rows_in, checked.accepted_count, checked.rejected_count)
     return rows_in, checked
+
+
+def rated_within(ratings: DataFrame, since: int | None = None, until: int | None = None) -> DataFrame:
+    """Return the ratings of a time, since included and until not; a rating without a time is older than all others."""
+    if since is not None:
+        ratings = ratings.where(F.col("timestamp") >= since)
+    if until is not None:
+        ratings = ratings.where((F.col("timestamp") < until) | F.col("timestamp").isNull())
+    return ratings
+
+
+def check_share(quality: QualityConfig, rows_in: int, checked: Checked) -> None:
+    """Raise DataError where more rows than ``quality.max_rejected`` allows were rejected, duplicates apart."""
+    bad = {name: count for name, count in checked.reason_counts.items() if name not in DUPLICATES}
+    rejected = sum(bad.values())
+    if rejected > quality.max_rejected * rows_in:
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in bad.items())
+        raise DataError(
+            f"{rejected:,} of {rows_in:,} rows were rejected ({listed}), more than quality.max_rejected = "
+            f"{quality.max_rejected:g} allows: see the table quarantine, then correct the source or the limit"
+        )
 
 
 @contextmanager
@@ -138,7 +173,8 @@ def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:
     version = config.train.ratings_version
     tables.read(spark, address, version)
     version = tables.current_version(spark, address) if version is None else version
-    return {"ratings": address, "ratings_version": version, "split": split}
+    until = {} if config.train.until is None else {"until": config.train.until}
+    return {"ratings": address, "ratings_version": version, **until, "split": split}
 
 
 def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, Any], keep: Keep) -> DataFrame:
@@ -146,6 +182,7 @@ def recorded_ratings(spark: SparkSession, config: Config, record: Mapping[str, A
     if "path" in record:
         return read_checked(spark, config, keep, record["path"])[1].accepted
     rows = tables.read(spark, record["ratings"], record["ratings_version"])
+    rows = rated_within(rows, until=instant("train.until", record.get("until")))
     if rows.select("run_id").distinct().limit(2).count() < 2:
         return rows.drop("run_id")
     # Appended runs may rate a pair again: the policy for duplicates holds across runs as within one.

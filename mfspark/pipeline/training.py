@@ -18,6 +18,7 @@ from mfspark.pipeline.ratings import (
     FOLD_IN,
     HOLDOUT,
     Keep,
+    check_share,
     keeping,
     read_checked,
     recorded_ratings,
@@ -71,6 +72,8 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
 
     Raises
     ------
+    DataError
+        With ``train.path``: more rows rejected than ``quality.max_rejected`` allows.
     StoreError
         No ratings table (run ingest first), or the store's ids have another type.
     ParameterError, ConfigError
@@ -150,8 +153,9 @@ def estimator_of(config: Config, weighted: bool = False) -> Any:
 
 
 def _quarantined(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> DataFrame:
-    _, checked = read_checked(spark, config, keep, config.train.path)
+    rows_in, checked = read_checked(spark, config, keep, config.train.path)
     if checked.rejected_count:
         rejected = checked.rejected.withColumn("run_id", F.lit(run_id))
         tables.replace_slice(rejected, Location(config.store.location).table("quarantine"), "run_id", run_id)
+    check_share(config.quality, rows_in, checked)
     return checked.accepted

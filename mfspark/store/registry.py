@@ -100,8 +100,16 @@ class Registry:
         raise StoreError(f"no model of {wanted} in {self.location.root}; published versions: {known}")
 
     def newest_other(self, run_id: str) -> ModelVersion | None:
-        """Return the newest model that another run has published, None where there is none."""
-        return next((model for model in reversed(self.list()) if model.run_id != run_id), None)
+        """Return the newest model from before a run, None where there is none.
+
+        For a run that has published already that is the version before its own: a repeated run starts where it did.
+        """
+        before: builtins.list[ModelVersion] = []
+        for model in self.list():
+            if model.run_id == run_id:
+                break
+            before.append(model)
+        return before[-1] if before else None
 
     @property
     def addresses(self) -> tuple[str, ...]:

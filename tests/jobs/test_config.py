@@ -114,6 +114,17 @@ BAD = {
     "k of one": ({"split": {"method": "leave_one_out", "k": 2}}, r"^split.k: only allowed with split.method leave_k"),
     "no file": ({"split": {"method": "file"}}, r"^split.held_out: give the path of the ratings to hold out"),
     "clip of a ranking": ({"predict": {"clip": True}}, r"^predict.clip: contradicts predict.mode top_n"),
+    "no time": ({"source": {"since": "May"}}, r"^source.since: 'May' is not allowed; give an ISO time, as 2026-01-31"),
+    "times turned round": (
+        {"source": {"since": "2026-01-02", "until": "2026-01-01T23:00:00-01:00"}},
+        r"^source.since: must be before source.until",
+    ),
+    "times of no column": (
+        {"source": {"timestamp": None, "until": "2026-01-01"}},
+        r"^source.since, source.until: need source.timestamp",
+    ),
+    "until of a path": ({"train": {"path": "x", "until": "2026-01-01"}}, r"^train.until: contradicts train.path"),
+    "more than all": ({"quality": {"max_rejected": 1.5}}, r"^quality.max_rejected: 1.5 .* number >= 0 and <= 1"),
     "relevant without k": ({"evaluate": {"relevant": 3}}, r"^evaluate.relevant: only allowed with evaluate.k"),
 }
 

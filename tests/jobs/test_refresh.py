@@ -56,6 +56,16 @@ def test_a_run_starts_from_the_newest_other_model(spark, store):
     assert again.history[-1]["loss"] == pytest.approx(report.history[-1]["loss"], rel=1e-6)
 
 
+def test_a_repeated_run_starts_where_it_did_the_first_time(spark, store):
+    registry = Registry(spark, store().store.location)
+    published = registry.list()
+    assert [model.version for model in published] == list(range(1, len(published) + 1))
+    assert len(published) > 1
+    before = [registry.newest_other(model.run_id) for model in published]
+    assert [model and model.version for model in before] == [None, *range(1, len(published))]
+    assert registry.newest_other("another").version == len(published)
+
+
 def test_new_users_are_folded_in(spark, store):
     config = store(model={"version": 1})
     report = fold_in(spark, config, "folded")
