@@ -4,7 +4,7 @@ import ast
 import re
 
 import pytest
-from import_graph import PACKAGE, ROOT, every_module, name_of, tree_of
+from import_graph import PACKAGE, every_module, name_of, tree_of
 
 SECTION = re.compile(r"^([A-Z][A-Za-z ]+)\n-{3,}$", re.MULTILINE)
 FUNCTIONS, CLASSES = ast.FunctionDef | ast.AsyncFunctionDef, ast.ClassDef
@@ -83,7 +83,7 @@ def wrong_names(name, node):
         return
     taken = constructor(node)
     if is_estimator(node):
-        # Options that all estimators share are explained once, by explainParams() and the README.
+        # Options that all estimators share are explained once, by explainParams() and the docstring of the estimators.
         if len(set(told)) != len(told) or not set(told) <= set(taken) | {"**params"} and "**params" not in taken:
             yield f"{name} documents {set(told) - set(taken)}, which it does not take"
     elif sorted(told) != sorted(taken):
@@ -125,9 +125,3 @@ def test_the_checker_sees_a_wrong_docstring(told, wrong):
     assert bool(list(wrong_names(*next(documented(tree))))) == wrong
     tree = ast.parse(f'class F:\n    """\n{body}\n    """\n    def __init__(self, a, b, *rest): ...\n')
     assert bool(list(wrong_names(*next(documented(tree))))) == (wrong and not told.startswith("b"))
-
-
-def test_the_readme_names_files_that_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in set(re.findall(r"`((?:tests|conf|jobs|notebooks|mfspark)/[\w/.]+)`", text)):
-        assert (ROOT / name).exists(), name

@@ -1,4 +1,4 @@
-"""The examples of the README and of every docstring run."""
+"""The Python blocks of every page and the examples of every docstring run."""
 
 import ast
 import doctest
@@ -7,11 +7,12 @@ from importlib import import_module
 
 import pytest
 from contract import checkerboard
-from import_graph import README, every_module, name_of
+from import_graph import every_module, name_of
+from pages import blocks, pages
 from pyspark.sql import functions as F
 
 # Where examples write: the test's folder instead, and absolute, since the JVM has a working directory of its own.
-PLACES = re.compile(r"catalog\.schema|/data/store|models/als")
+PLACES = re.compile(r"catalog\.schema|/data/store|models/als|ratings\.csv")
 # Names that an example may use without saying where they come from.
 NEED_SPARK = {"spark", "ratings", "labels", "model", "pairs", "new_ratings"}
 
@@ -36,19 +37,20 @@ def given(spark):
     }
 
 
-def readme_blocks():
-    text = README.read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+PYTHON = [
+    (page, number, block) for page, text in pages().items() for number, block in enumerate(blocks(text, "python"), 1)
+]
 
 
 def moved(source, folder):
     return PLACES.sub(lambda place: str(folder / re.sub(r"\W", "-", place[0])), source)
 
 
-@pytest.mark.parametrize("number", range(len(readme_blocks())))
-def test_the_readme(given, number, tmp_path):
-    source = moved(readme_blocks()[number], tmp_path)
-    exec(compile(source, f"README.md, Python block {number + 1}", "exec"), dict(given))
+@pytest.mark.parametrize(("page", "number", "source"), PYTHON, ids=[f"{page}-{number}" for page, number, _ in PYTHON])
+def test_the_pages(given, page, number, source, tmp_path):
+    if "ratings.csv" in source:
+        given["ratings"].select("user", "item", "rating").toPandas().to_csv(moved("ratings.csv", tmp_path), index=False)
+    exec(compile(moved(source, tmp_path), f"{page}, Python block {number}", "exec"), dict(given))
 
 
 def examples():

@@ -22,7 +22,7 @@ SERIES = (
     (Counts(10**10, 100_000_000, 5_000_000), 32, 16, "128g"),
     (Counts(10**11, 1_000_000_000, 100_000_000), 400, 16, "128g"),
 )
-"""The README's table: counts, executors, cores of each, memory of each."""
+"""The table of jobs/README.md: counts, executors, cores of each, memory of each."""
 _HEADER = (
     "ratings", "users", "items", "executors x cores", "carrier", "blocks", "shuffled a sweep", "executor", "driver",
     "hours (10 it.)",
@@ -130,7 +130,7 @@ def _lines(counts: Counts, arguments: argparse.Namespace, cluster: Cluster, foun
 
 
 def _series(arguments: argparse.Namespace) -> Iterator[str]:
-    """Yield the lines of the README's table, in Markdown."""
+    """Yield the lines of the table in jobs/README.md, in Markdown."""
     yield "| " + " | ".join(_HEADER) + " |"
     yield "|" + "---|" * len(_HEADER)
     for counts, executors, cores, memory in SERIES:

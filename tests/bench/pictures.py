@@ -1,4 +1,4 @@
-"""The README's benchmark table and pictures, from the results."""
+"""The tables and pictures of a benchmark, from its results."""
 
 from __future__ import annotations
 

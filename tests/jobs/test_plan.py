@@ -1,4 +1,4 @@
-"""``mfspark-plan``, for bare counts and for a table; the README's table is what it prints."""
+"""``mfspark-plan``, for bare counts and for a table; the table of jobs/README.md is what it prints."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import pytest
 
 from jobs import plan
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[2] / "jobs" / "README.md"
 
 
 def test_the_table_of_the_readme_is_what_the_command_prints(capsys):
     assert plan.main(["--series"]) == 0
     printed = capsys.readouterr().out
-    assert printed in README.read_text(encoding="utf-8"), "put what `mfspark-plan --series` prints into the README"
+    assert printed in README.read_text(encoding="utf-8"), "put what `mfspark-plan --series` prints into jobs/README.md"
     assert "| 100 B | 1 B | 100 M |" in printed
 
 
