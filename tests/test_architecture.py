@@ -23,7 +23,7 @@ ALLOWED = {
     "model": {"training", "blocks", "transport", "kernels", "store", "report"},
     "data": {"kernels"},
     "store": set(),
-    "evaluation": set(),
+    "evaluation": {"store", "report"},
     "report": {"transport"},
     "estimators": {"model", "training", "blocks", "transport", "kernels", "store"},
     "pipeline": {"config", "data", "store", "evaluation", "report", "model", "estimators", "training", ""},

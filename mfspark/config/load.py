@@ -17,6 +17,7 @@ from mfspark.errors import ConfigError
 from mfspark.estimators.options import SUPPORT, supporters
 
 SHOWN_ERRORS = 3
+MAPPINGS = ("conf", "options", "grid", "random")  # keys that hold mappings
 SYNTHETIC_KEYS = ("format", "scale", "seed", "options")
 
 
@@ -120,7 +121,7 @@ def _apply(raw: Any, override: str) -> str:
         raw[section] = text
         return section
     # A dotted key within a mapping is one key: spark.conf.spark.sql.shuffle.partitions.
-    path = [section, *(rest.split(".", 1) if rest.split(".", 1)[0] in ("conf", "options") else [rest])]
+    path = [section, *(rest.split(".", 1) if rest.split(".", 1)[0] in MAPPINGS else [rest])]
     target = raw
     for step in path[:-1]:
         if not isinstance(target.get(step), dict):

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mfspark.config.inputs import QualityConfig, SourceConfig
 from mfspark.config.parameters import Parameters
+from mfspark.config.searching import TuneConfig
 from mfspark.config.values import Flag, Number, Pairs, Section, Text, Whole, instant, refuse
 from mfspark.estimators.als import ALS
 from mfspark.estimators.bpmf import BPMF
@@ -239,12 +240,14 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    tune: TuneConfig = TuneConfig()
 
     @model_validator(mode="after")
     def _agrees(self) -> Config:
         given = [name for name in ESTIMATORS if name in self.model_fields_set]
         refuse(len(given) > 1, f"{', '.join(given)}: a model has one estimator; leave one of these sections")
         refuse(not self.store.location, "store.location: missing; give a directory or catalog.schema")
+        self.tune.check(self.estimator[0], SECTIONS[self.estimator[0]])
         return self
 
     @property

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 
-def _number(value: Any) -> Any:
+def number_of(value: Any) -> Any:
     """Return the number a text looks like (YAML 1.1 reads 1e-3 as a text); true and false are none."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "true and false are no numbers")
@@ -25,8 +25,8 @@ def _number(value: Any) -> Any:
 
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number), AllowInfNan(False)]
+Whole = Annotated[int, BeforeValidator(number_of)]
+Number = Annotated[float, BeforeValidator(number_of), AllowInfNan(False)]
 Pairs = dict[str, Any]
 WORDS = {
     int: "a whole number",
@@ -36,6 +36,12 @@ WORDS = {
     dict: "a mapping of keys to values",
 }
 LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def refuse(wrong: bool, message: str) -> None:
+    """Raise what makes a configuration contradict itself, as one line that starts with the key."""
+    if wrong:
+        raise PydanticCustomError("contradiction", "{text}", {"text": message})
 
 
 class Section(BaseModel):

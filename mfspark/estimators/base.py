@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.ml import Estimator
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType
@@ -18,13 +17,13 @@ from pyspark.sql.types import StringType
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.build import Layout
 from mfspark.blocks.columns import Columns, select
-from mfspark.blocks.digest import digest
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, Totals, profile, survey
 from mfspark.errors import ParameterError
+from mfspark.estimators.checkpointed import CheckpointedEstimator
 from mfspark.estimators.keywords import with_keywords_of
-from mfspark.estimators.options import OFF, SAME_NUMBERS
-from mfspark.estimators.params import FactorizationParams
+from mfspark.estimators.options import OFF
+from mfspark.estimators.prepared import Blocks, Fits, Prepared
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.answers import Fitted
@@ -34,12 +33,10 @@ from mfspark.model.persistence import ParamsReader, ParamsWriter
 from mfspark.model.popular import most_rated
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.store import tables
-from mfspark.store.checkpoints import StateTable
-from mfspark.store.tables import Location
-from mfspark.training.checkpoint import NEVER, Checkpoints, key_of
+from mfspark.training.checkpoint import NEVER, Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Hook, Stopping
-from mfspark.training.placement import JOBS, Placement, task_count
+from mfspark.training.placement import JOBS, Placement
 from mfspark.training.progress import pace, reporter
 from mfspark.transport.carriers import CARRIERS
 from mfspark.transport.persist import MATERIALIZERS, STORAGE_LEVELS, Materialiser, Workspace
@@ -65,7 +62,7 @@ class Encoded(NamedTuple):
     texts: tuple[bool, bool]
 
 
-class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
+class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
     """Checks, profiles, builds the blocks of the sides a subclass names, and calls its ``_train``."""
 
     _carriers: tuple[str, ...] = ("auto", *CARRIERS)
@@ -74,8 +71,6 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     _most_tasks: int | None = None  # how many can run at once, where a fit has found that out
     _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
     _cut_matters = False  # whether the numbers depend on how the sides are cut into blocks
-    _checkpoints_at: str | None = None
-    """Where a job keeps its run's checkpoints, and removes them itself; without it they are in workPath."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,30 +178,55 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
         fewer._most_tasks = lost.slots
         return fewer
 
+    def prepare(self, dataset: DataFrame) -> Prepared:
+        """Return the ratings as blocks that are kept, on which fits with other parameters start at once.
+
+        Parameters
+        ----------
+        dataset : DataFrame
+            The ratings; they must stay what they are until ``close``.
+
+        Returns
+        -------
+        Prepared
+            Its ``fit(params)`` is ``fit(dataset, params)`` without another pass over the ratings. Use it in a ``with``
+            block, whose end lets the blocks go.
+
+        Raises
+        ------
+        DataError, ParameterError
+            As ``fit``.
+        """
+        return Prepared(self, dataset)
+
+    def fitMultiple(self, dataset: DataFrame, paramMaps: Sequence[Mapping[Any, Any]]) -> Iterator[tuple[int, Any]]:
+        """Fit every parameter map on blocks that are made once; so does ``fit`` with a list, and CrossValidator.
+
+        Parameters
+        ----------
+        dataset : DataFrame
+            The ratings.
+        paramMaps : sequence of dict
+            Parameters and their values.
+
+        Returns
+        -------
+        iterator of (int, FactorizationModel)
+            A map's place and its model. Several threads may ask for the next one.
+        """
+        return Fits(self, dataset, paramMaps)
+
     def _fit_once(self, dataset: DataFrame) -> FactorizationModel:
-        columns = self._columns()
         with Workspace(self._materialiser()) as workspace:
-            encoded = workspace.keep(encode(select(dataset, columns)))
-            found = survey(encoded, columns, not self._implicit(), driver_limit(dataset.sparkSession) >> 10)
+            ratings = self._encoded(dataset, workspace)
+            encoded, found, spark = ratings.frame, ratings.found, dataset.sparkSession
             if self._exchanges(encoded, found):
-                user, item = (dataset.schema[name].dataType for name in (columns.user, columns.item))
-                texts = (isinstance(user, StringType), isinstance(item, StringType))
-                ratings = Encoded(encoded, found, columns.weight is not None, texts)
                 fitted, history = self._fit_by_exchange(ratings, workspace)
                 return self._model._of(self, replace(fitted, mean=self._mean(found)), history, dataset)
             if not isinstance(found, Profile):
-                found = profile(encoded, columns, not self._implicit())
-            settings = self._settings(found)
-            wanted = (
-                self._optional("numUserBlocks"),
-                self._optional("numItemBlocks") if Side.ITEM in self._sides else 1,
-            )
-            slots = default_parallelism(dataset.sparkSession)
-            barrier = self._placement(dataset.sparkSession, max(number or 1 for number in wanted)).barrier
-            if barrier:  # every task holds one block of each side
-                wanted = (wanted[0] or slots, wanted[1] or slots)
-            layout = block_frames.plan(found, slots, wanted, columns.weight is not None)
-            cut = {"blocks": self._cut(layout, slots)} if self._cut_matters else {}
+                found = profile(encoded, self._columns(), not self._implicit())
+            layout, barrier = self._layout(spark, found, ratings.weighted)
+            cut = {"blocks": self._cut(layout, default_parallelism(spark))} if self._cut_matters else {}
             checkpoints = self._checkpoints(encoded, found, cut)
             keeps = self.getOrDefault("filterSeen")
             once = barrier and not keeps and not checkpoints.active  # the loop is one stage, which reads them once
@@ -220,16 +240,40 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
                 workspace.later(release)
                 blocks = frame if once else workspace.replace(encoded, frame)
             try:
-                fitted, history = self._train(blocks, layout, found, settings, checkpoints)
+                model = self._fit_blocks(Blocks(blocks, layout, found), dataset, checkpoints)
             except SlotsLostError as lost:
                 if lost.slots == 0:
                     raise
                 raise _Interrupted(self._with_slots(lost, layout)) from lost
             self._finish(checkpoints)
-        model = self._model._of(self, fitted, history, dataset)
-        model._popular = most_rated(found.sides[Side.ITEM].ids, found.sides[Side.ITEM].counts)
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])
+        return model
+
+    def _encoded(self, dataset: DataFrame, workspace: Workspace) -> Encoded:
+        """Return the checked ratings after the one pass over them, kept in the workspace."""
+        columns = self._columns()
+        encoded = workspace.keep(encode(select(dataset, columns)))
+        found = survey(encoded, columns, not self._implicit(), driver_limit(dataset.sparkSession) >> 10)
+        user, item = (dataset.schema[name].dataType for name in (columns.user, columns.item))
+        texts = (isinstance(user, StringType), isinstance(item, StringType))
+        return Encoded(encoded, found, columns.weight is not None, texts)
+
+    def _layout(self, spark: SparkSession, found: Profile, weighted: bool) -> tuple[Layout, bool]:
+        """Return how the sides are cut, and whether the loop is a barrier stage."""
+        items = self._optional("numItemBlocks") if Side.ITEM in self._sides else 1
+        wanted, slots = (self._optional("numUserBlocks"), items), default_parallelism(spark)
+        barrier = self._placement(spark, max(number or 1 for number in wanted)).barrier
+        if barrier:  # every task holds one block of each side
+            wanted = (wanted[0] or slots, wanted[1] or slots)
+        return block_frames.plan(found, slots, wanted, weighted), barrier
+
+    def _fit_blocks(self, blocks: Blocks, dataset: DataFrame, checkpoints: Checkpoints = NEVER) -> FactorizationModel:
+        """Train on the frame of blocks."""
+        found = blocks.found
+        fitted, history = self._train(blocks.frame, blocks.layout, found, self._settings(found), checkpoints)
+        model = self._model._of(self, fitted, history, dataset)
+        model._popular = most_rated(found.sides[Side.ITEM].ids, found.sides[Side.ITEM].counts)
         return model
 
     def _exchanges(self, encoded: DataFrame, found: Totals) -> bool:  # noqa: ARG002
@@ -242,34 +286,6 @@ class BlockEstimator(Estimator, FactorizationParams, MLReadable, MLWritable):
     def _placement(self, spark: SparkSession, blocks: int) -> Placement:  # noqa: ARG002
         """Return where the loop runs; in a barrier stage its tasks read every block once."""
         return JOBS
-
-    def _checkpoints(self, encoded: DataFrame, found: Totals, cut: Mapping[str, str]) -> Checkpoints:
-        """Return where the loop's state is stored (see checkpointInterval); ``cut`` is what else tells fits apart."""
-        spark, path = encoded.sparkSession, self._optional("workPath")
-        interval = self.getOrDefault("checkpointInterval")
-        due = interval < self.getOrDefault("maxIter")  # else none would ever be
-        given = None if self._checkpoints_at is None else StateTable(spark, self._checkpoints_at)
-        if interval < 1 or not ((due and (path or given)) or (given and given.exists())):
-            return NEVER
-        ratings = f"{found.rows} ratings, {found.held_out} of them held out ({digest(encoded)})"
-        marks = {**self._fingerprint(), "ratings": ratings, **cut}
-        storage = given or StateTable(spark, Location(path).table(f"mfspark_checkpoint_{key_of(marks)}"))
-        return Checkpoints(storage, interval, marks, type(self).__name__)
-
-    def _finish(self, checkpoints: Checkpoints) -> None:
-        """Remove what a fit that has ended stored; a job does so itself, once the model is published."""
-        if self._checkpoints_at is None:
-            checkpoints.remove()
-
-    def _cut(self, layout: Layout, slots: int) -> str:
-        """Return how the ratings are cut, where the numbers depend on it."""
-        users, items = (len(bounds) - 1 for bounds in layout.bounds)
-        return f"{users} x {items} in {task_count(layout.blocks, slots)} tasks"
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """Return the estimator and those of its parameters that a fit's numbers depend on."""
-        values = {p.name: self.getOrDefault(p) for p in self.params if self.isDefined(p) and p.name not in SAME_NUMBERS}
-        return {"estimator": type(self).__name__} | values
 
     def _implicit(self) -> bool:
         return self.hasParam("implicitPrefs") and self.getOrDefault("implicitPrefs")

@@ -4,8 +4,9 @@ from mfspark.evaluation.baselines import bias_ranking, in_one_order, popularity_
 from mfspark.evaluation.evaluators import RankingEvaluator, RatingEvaluator, TopK, TopKModel
 from mfspark.evaluation.ranking import ranking_metrics
 from mfspark.evaluation.ratings import RatingMetrics, bias_baseline, mean_baseline, rating_metrics
+from mfspark.evaluation.search import Trials, cross_validate
 from mfspark.evaluation.segments import deciles, ranking_segments, rating_segments
-from mfspark.evaluation.tuning import Search, Trial, cross_validate, fit_restarts, grid, random_settings
+from mfspark.evaluation.tuning import Search, Trial, fit_restarts, grid, random_settings
 
 __all__ = [
     "RankingEvaluator",
@@ -15,6 +16,7 @@ __all__ = [
     "TopK",
     "TopKModel",
     "Trial",
+    "Trials",
     "bias_baseline",
     "bias_ranking",
     "cross_validate",

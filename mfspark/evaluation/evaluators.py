@@ -190,13 +190,62 @@ class TopK(Estimator, _TopKParams):
         twin.estimator = self.estimator.copy(extra)
         return twin
 
+    def prepare(self, dataset: DataFrame) -> PreparedTopK:
+        """Return the ratings prepared for several fits, as ``ALS.prepare`` does.
+
+        Parameters
+        ----------
+        dataset : DataFrame
+            The ratings.
+        """
+        return PreparedTopK(self, dataset)
+
     def _fit(self, dataset: DataFrame) -> TopKModel:
+        return self._answering(self.estimator.fit(dataset), dataset)
+
+    def _answering(self, model: Any, dataset: DataFrame) -> TopKModel:
+        """Return a fitted model as one that answers with lists."""
         inner = self.estimator
-        model = inner.fit(dataset)
         held_out = inner.getOrDefault("validationIndicatorCol") if inner.isDefined("validationIndicatorCol") else None
         trained = dataset.where(~F.col(f"`{held_out}`")) if held_out else dataset
         columns = [inner.getOrDefault(name) for name in ("userCol", "itemCol", "ratingCol")]
         return self._copyValues(TopKModel(model, trained.select(*columns[:2]), columns))
+
+
+class PreparedTopK:
+    """Ratings prepared for several fits of a ``TopK``.
+
+    Parameters
+    ----------
+    estimator : TopK
+        Whose parameters, and those of its own estimator, hold where a fit changes nothing.
+    dataset : DataFrame
+        The ratings.
+    """
+
+    def __init__(self, estimator: TopK, dataset: DataFrame) -> None:
+        self._estimator, self._dataset = estimator, dataset
+        self._prepared = estimator.estimator.prepare(dataset)
+
+    def __enter__(self) -> PreparedTopK:
+        """Return the prepared ratings."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let the blocks go."""
+        self._prepared.close()
+
+    def fit(self, params: dict[Any, Any]) -> TopKModel:
+        """Return the model of the estimator with some parameters changed.
+
+        Parameters
+        ----------
+        params : dict
+            Parameters of either estimator, and their values.
+        """
+        chosen = self._estimator.copy(params)
+        own = {key: value for key, value in params.items() if chosen.estimator.hasParam(key.name)}
+        return chosen._answering(self._prepared.fit(own), self._dataset)
 
 
 class TopKModel(Model, _TopKParams):

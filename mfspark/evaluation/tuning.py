@@ -1,8 +1,4 @@
-"""Choosing parameters: grid and random search with k folds, and several random starts of which the best is kept.
-
-Everything works on any `pyspark.ml.Estimator` with any `Evaluator`. Unlike `CrossValidator` the folds are the same
-whatever the partitioning, and the score of every fold is kept.
-"""
+"""What a search is made of: settings, folds, trials and their order; and several starts of which the best is kept."""
 
 from __future__ import annotations
 
@@ -11,14 +7,15 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyspark.sql.functions as F
 from pyspark.ml import Estimator, Model
-from pyspark.ml.evaluation import Evaluator
 from pyspark.sql import DataFrame
 
 from mfspark.errors import ParameterError
+from mfspark.report import Plot, search_plot
 
 Settings = dict[str, Any]
 
@@ -29,6 +26,9 @@ class Trial:
 
     settings: Settings
     scores: tuple[float, ...]
+    iterations: int | None = None
+    """After how many iterations, where not after all of them."""
+    seconds: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -43,14 +43,33 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """All trials of a search, best first."""
+    """All trials of a search, best first: those of more iterations before those that ended earlier."""
 
     trials: tuple[Trial, ...]
+    metric: str = "score"
 
     @property
     def best(self) -> Trial:
         """The trial with the best mean score."""
         return self.trials[0]
+
+    def plot(self, path: str | Path | None = None) -> Plot:
+        """Return a picture of the search, a chart for every parameter, which a notebook shows inline.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            An HTML file that is written, with all it needs.
+
+        Raises
+        ------
+        SetupError
+            The plotting library is not installed: ``pip install mfspark[report]``.
+        """
+        plot = search_plot([(trial.settings, trial.mean) for trial in self.trials], self.metric)
+        if path is not None:
+            plot.save(path)
+        return plot
 
 
 def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
@@ -107,63 +126,17 @@ def with_folds(df: DataFrame, folds: int, seed: int, column: str = "fold") -> Da
     return df.withColumn(column, F.pmod(hashed, F.lit(folds)).cast("int"))
 
 
-def cross_validate(
-    estimator: Estimator,
-    df: DataFrame,
-    settings: Sequence[Settings],
-    evaluator: Evaluator,
-    folds: int = 5,
-    seed: int = 0,
-) -> Search:
-    """Score every combination of parameters by k-fold cross-validation.
-
-    Parameters
-    ----------
-    estimator : Estimator
-        Any estimator; its other parameters stay as they are.
-    df : DataFrame
-        The ratings.
-    settings : sequence of dict
-        Parameter names and values (see `grid` and `random_settings`).
-    evaluator : Evaluator
-        Scores ``model.transform(held-out fold)``; its ``isLargerBetter`` says which score wins. A model that cannot
-        predict new users or items needs ``coldStartStrategy="drop"``, or its score is NaN, which raises.
-    folds : int
-        Number of folds (default 5).
-    seed : int
-        Of the assignment to folds.
-
-    Raises
-    ------
-    ParameterError
-        No combination, an unknown parameter, fewer than 2 folds, or a score that is NaN.
-    """
-    if not settings:
-        raise ParameterError("settings is empty: give at least one combination of parameters")
-    maps = [param_map(estimator, chosen) for chosen in settings]
-    rows = with_folds(df, folds, seed, "_fold")
-    scores: list[list[float]] = [[] for _ in settings]
-    for fold in range(folds):
-        train, held_out = (rows.where(side).drop("_fold") for side in (f"_fold != {fold}", f"_fold = {fold}"))
-        for index, chosen in enumerate(maps):
-            score = evaluator.evaluate(estimator.fit(train, chosen).transform(held_out))
-            if score != score:
-                raise ParameterError(
-                    f"the score of {settings[index]} in fold {fold} is NaN: set coldStartStrategy to 'drop', or look "
-                    "for a fold without rows"
-                )
-            scores[index].append(score)
-    trials = [Trial(dict(chosen), tuple(found)) for chosen, found in zip(settings, scores, strict=True)]
-    return Search(tuple(sorted(trials, key=lambda trial: trial.mean, reverse=evaluator.isLargerBetter())))
-
-
 def param_map(estimator: Estimator, settings: Settings) -> dict[Any, Any]:
-    """Return the settings as the parameter map of an estimator; an unknown name raises `ParameterError`."""
-    known = [param.name for param in estimator.params]
+    """Return the settings as the parameter map of an estimator; an unknown name raises `ParameterError`.
+
+    The parameters of an estimator inside another one (``TopK``) count as its own.
+    """
+    inner = getattr(estimator, "estimator", None)
+    known = {param.name: param for one in (inner, estimator) if one is not None for param in one.params}
     for name in settings:
         if name not in known:
             raise ParameterError(f"{type(estimator).__name__} has no parameter {name!r}; it has {', '.join(known)}")
-    return {estimator.getParam(name): value for name, value in settings.items()}
+    return {known[name]: value for name, value in settings.items()}
 
 
 def last_loss(model: Any) -> float:

@@ -1,4 +1,4 @@
-"""The training report of a model, as a method."""
+"""How a model was trained, as attributes and pictures: summary, history, training report."""
 
 from __future__ import annotations
 
@@ -9,13 +9,53 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.columns import require_frame
-from mfspark.errors import missing_column
+from mfspark.errors import ParameterError, missing_column
 from mfspark.model.stored import StoredModel
-from mfspark.report import Data, Report, facts, require_bokeh
+from mfspark.model.summary import TrainingSummary
+from mfspark.report import Data, Plot, Report, facts, history_plot, require_bokeh
 
 
 class ReportedModel(StoredModel):
     """A model that shows how it was trained and what it has learned."""
+
+    @property
+    def hasSummary(self) -> bool:
+        """Whether the model knows how it was trained; one that MLlib fitted does not."""
+        return bool(self._history)
+
+    @property
+    def summary(self) -> TrainingSummary:
+        """What the fit went through, as the summaries of pyspark.ml tell it.
+
+        Raises
+        ------
+        ParameterError
+            There is no summary: ``hasSummary``.
+        """
+        if not self.hasSummary:
+            raise ParameterError(f"no training summary: {type(self).__name__} {self.uid} has no history")
+        return TrainingSummary(tuple(self._history))
+
+    def plot_history(self, path: str | Path | None = None) -> Plot:
+        """Return the curves of loss and validation RMSE, which a notebook shows inline.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            An HTML file that is written, with all it needs.
+
+        Raises
+        ------
+        SetupError
+            The plotting library is not installed: ``pip install mfspark[report]``.
+        ParameterError
+            There is no history: ``hasSummary``.
+        """
+        lines = self.summary.lines
+        plot = history_plot([vars(line) | {"validationRMSE": line.validation_rmse} for line in lines])
+        if path is not None:
+            plot.save(path)
+        return plot
 
     def report(
         self,

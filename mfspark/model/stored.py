@@ -43,12 +43,15 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         self._seen_blocks: SeenBlocks | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what the model is, as MLlib's does, and how many ids it has."""
+        """Say in one line what the model is, as MLlib's does, how large, and how its fit ended."""
         kind = f"{type(self).__name__}: uid={self.uid}"
         if self._fitted is None:
             return f"{kind}, empty"
         users, items = self._fitted.sizes
-        return f"{kind}, rank={self.rank}, {users} users, {items} items"
+        told = f"{kind}, rank={self.rank}, {users} users, {items} items"
+        last = self._history[-1] if self._history else None
+        told += "" if last is None else f", loss={last.loss:.6g}"
+        return told if last is None or last.validation_rmse is None else f"{told}, RMSE={last.validation_rmse:.4f}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy take along: all but handles on a session's frames, as a saved model."""

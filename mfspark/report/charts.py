@@ -39,7 +39,11 @@ def charts(facts: Facts) -> dict[str, Any]:
     require_bokeh()
     from bokeh.embed import json_item
 
-    found = {"loss": _loss(facts.history), "validation": _validation(facts.history), "seconds": _seconds(facts.history)}
+    found = {
+        "loss": loss_curve(facts.history),
+        "validation": validation_curve(facts.history),
+        "seconds": _seconds(facts.history),
+    }
     found["spectrum"] = _spectrum(facts.spectrum)
     if facts.ratings is not None:
         found["values"] = _values(facts.ratings.values)
@@ -52,7 +56,8 @@ def charts(facts: Facts) -> dict[str, Any]:
     return {name: json_item(figure) for name, figure in found.items() if figure is not None}
 
 
-def _figure(x: str, y: str, height: int = 260, tools: str = "", **options: Any) -> Any:
+def new_figure(x: str, y: str, height: int = 260, tools: str = "", **options: Any) -> Any:
+    """Return an empty chart in the report's style, its axes named."""
     from bokeh.models import NumeralTickFormatter
     from bokeh.plotting import figure
 
@@ -66,7 +71,8 @@ def _figure(x: str, y: str, height: int = 260, tools: str = "", **options: Any) 
     return made
 
 
-def _hover(figure: Any, renderers: Any, tooltips: list[tuple[str, str]]) -> None:
+def hover(figure: Any, renderers: Any, tooltips: list[tuple[str, str]]) -> None:
+    """Show tooltips over what was drawn."""
     from bokeh.models import HoverTool
 
     figure.add_tools(HoverTool(renderers=renderers, tooltips=tooltips))
@@ -79,7 +85,7 @@ def _legend_above(figure: Any) -> None:
     legend.update(background_fill_alpha=0, border_line_color=None, label_text_color=QUIET)  # no style sheet's
 
 
-def _ticks(figure: Any, labels: Sequence[str]) -> None:
+def label_ticks(figure: Any, labels: Sequence[str]) -> None:
     """Label the places 0, 1, ... of the horizontal axis; of many labels only some are shown."""
     from bokeh.models import FixedTicker
 
@@ -91,12 +97,14 @@ def _ticks(figure: Any, labels: Sequence[str]) -> None:
         figure.xaxis.major_label_orientation = 0.8
 
 
-def _loss(history: Sequence[Mapping[str, Any]]) -> Any:
+def loss_curve(history: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the loss and its parts over the iterations, None where there are none."""
     lines = {"loss": (FIRST, "solid"), "fit": (THIRD, "dashed"), "regularisation": (SECOND, "dotted")}
     return _curves(history, lines, "loss")
 
 
-def _validation(history: Sequence[Mapping[str, Any]]) -> Any:
+def validation_curve(history: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the error of the held-out ratings over the iterations, None where there are none."""
     return _curves(history, {"validationRMSE": (SECOND, "solid")}, "RMSE of held-out ratings")
 
 
@@ -108,7 +116,7 @@ def _curves(history: Sequence[Mapping[str, Any]], lines: Mapping[str, tuple[str,
         return None
     first = [value for value in next(iter(series.values())) if not math.isnan(value)]
     steep = min(first) > 0 and max(first) > 20 * min(first) and all(min(v) > 0 for v in series.values())
-    made = _figure("iteration", label, y_axis_type="log" if steep else "linear")
+    made = new_figure("iteration", label, y_axis_type="log" if steep else "linear")
     data = {"iteration": [line["iteration"] for line in history], **series}
     drawn = []
     for name in series:
@@ -116,7 +124,7 @@ def _curves(history: Sequence[Mapping[str, Any]], lines: Mapping[str, tuple[str,
         legend = {"legend_label": name} if len(series) > 1 else {}
         made.line("iteration", name, source=data, color=colour, line_dash=dash, line_width=2, **legend)
         drawn.append(made.scatter("iteration", name, source=data, color=colour, size=6))
-    _hover(made, drawn[:1], [("iteration", "@iteration"), *((name, f"@{name}{{0,0.0000}}") for name in series)])
+    hover(made, drawn[:1], [("iteration", "@iteration"), *((name, f"@{name}{{0,0.0000}}") for name in series)])
     if len(series) > 1:
         _legend_above(made)
     return made
@@ -130,11 +138,11 @@ def _seconds(history: Sequence[Mapping[str, Any]]) -> Any:
     spent = [(line["iteration"], line["seconds"]) for line in history if line.get("seconds") is not None]
     if not spent:
         return None
-    made = _figure("iteration", "seconds")
+    made = new_figure("iteration", "seconds")
     data = {"iteration": [at for at, _ in spent], "seconds": [value for _, value in spent]}
     bars = made.vbar("iteration", top="seconds", width=0.8, source=data, color=FIRST, line_color=None)
     made.y_range.start = 0
-    _hover(made, [bars], [("iteration", "@iteration"), ("seconds", "@seconds{0.000}")])
+    hover(made, [bars], [("iteration", "@iteration"), ("seconds", "@seconds{0.000}")])
     return made
 
 
@@ -142,13 +150,13 @@ def _spectrum(values: Sequence[float]) -> Any:
     if not values:
         return None
     steep = values[-1] > 0 and values[0] > 20 * values[-1]
-    made = _figure("factor", "singular value", y_axis_type="log" if steep else "linear")
+    made = new_figure("factor", "singular value", y_axis_type="log" if steep else "linear")
     data = {"place": list(range(1, len(values) + 1)), "value": list(values)}
     made.line("place", "value", source=data, color=FIRST, line_width=1.5)
     dots = made.scatter("place", "value", source=data, color=FIRST, size=6)
     if not steep:
         made.y_range.start = 0
-    _hover(made, [dots], [("factor", "@place"), ("singular value", "@value{0,0.0000}")])
+    hover(made, [dots], [("factor", "@place"), ("singular value", "@value{0,0.0000}")])
     return made
 
 
@@ -159,11 +167,11 @@ def _values(bins: Sequence[Bin]) -> Any:
     if all(part.low == part.high for part in bins):
         return _bars([f"{part.low:g}" for part in bins], [part.count for part in bins], "rating", "ratings")
     ratio = bins[0].low > 0 and bins[-1].high / bins[0].low > 1000
-    made = _figure("rating", "ratings", x_axis_type="log" if ratio else "linear")
+    made = new_figure("rating", "ratings", x_axis_type="log" if ratio else "linear")
     data = {name: [getattr(part, name) for part in bins] for name in ("low", "high", "count")}
     bars = made.quad(left="low", right="high", top="count", bottom=0, source=data, color=FIRST, line_color=None)
     made.y_range.start = 0
-    _hover(made, [bars], [("from", "@low"), ("to", "@high"), ("ratings", "@count{0,0}")])
+    hover(made, [bars], [("from", "@low"), ("to", "@high"), ("ratings", "@count{0,0}")])
     return made
 
 
@@ -174,12 +182,12 @@ def _sizes(bins: Sequence[Bin], x: str, y: str) -> Any:
 def _bars(labels: Sequence[str], counts: Sequence[int], x: str, y: str) -> Any:
     if not labels:
         return None
-    made = _figure(x, y)
+    made = new_figure(x, y)
     data = {"place": list(range(len(labels))), "label": list(labels), "count": list(counts)}
     bars = made.vbar("place", top="count", width=0.85, source=data, color=FIRST, line_color=None)
     made.y_range.start = 0
-    _ticks(made, labels)
-    _hover(made, [bars], [(x, "@label"), (y, "@count{0,0}")])
+    label_ticks(made, labels)
+    hover(made, [bars], [(x, "@label"), (y, "@count{0,0}")])
     return made
 
 
@@ -195,7 +203,7 @@ def _spreads(spreads: Sequence[Spread]) -> Any:
     """Return, for each actual rating, where the middle 50 % and 90 % of its predictions lie."""
     if not spreads:
         return None
-    made = _figure("actual rating", "predicted", height=300)
+    made = new_figure("actual rating", "predicted", height=300)
     labels = [interval(part.low, part.high) for part in spreads]
     names = ("q5", "q25", "q50", "q75", "q95")
     data: dict[str, list[Any]] = {name: [part.quantiles[n] for part in spreads] for n, name in enumerate(names)}
@@ -207,24 +215,24 @@ def _spreads(spreads: Sequence[Spread]) -> Any:
     made.scatter("place", "q50", source=data, marker="dash", size=22, color=FIRST, line_width=3, legend_label="median")
     made.scatter("place", "actual", source=data, marker="x", size=9, color=SECOND, line_width=2, legend_label="actual")
     _legend_above(made)
-    _ticks(made, labels)
+    label_ticks(made, labels)
     told = [("actual", "@label"), ("ratings", "@count{0,0}"), ("median", "@q50{0.00}")]
-    _hover(made, [boxes], [*told, ("half of them", "@q25{0.00} to @q75{0.00}")])
+    hover(made, [boxes], [*told, ("half of them", "@q25{0.00} to @q75{0.00}")])
     return made
 
 
 def _groups(groups: Sequence[Group], x: str) -> Any:
     if not groups:
         return None
-    made = _figure(x, "RMSE")
+    made = new_figure(x, "RMSE")
     labels = [interval(part.low, part.high) for part in groups]
     data: dict[str, list[Any]] = {name: [getattr(part, name) for part in groups] for name in ("ratings", "rmse", "mae")}
     data |= {"place": list(range(len(groups))), "label": labels}
     bars = made.vbar("place", top="rmse", width=0.85, source=data, color=SECOND, line_color=None)
     made.y_range.start = 0
-    _ticks(made, labels)
+    label_ticks(made, labels)
     told = [("RMSE", "@rmse{0.0000}"), ("MAE", "@mae{0.0000}"), ("pairs", "@ratings{0,0}")]
-    _hover(made, [bars], [(x, "@label"), *told])
+    hover(made, [bars], [(x, "@label"), *told])
     return made
 
 
@@ -232,7 +240,7 @@ def _map(found: Map) -> Any:
     from bokeh.models import WheelZoomTool
 
     share = [f"{100 * part:.0f} % of the variance" for part in found.shares]
-    made = _figure(f"component 1, {share[0]}", f"component 2, {share[1]}", height=460, tools="pan,box_zoom,reset")
+    made = new_figure(f"component 1, {share[0]}", f"component 2, {share[1]}", height=460, tools="pan,box_zoom,reset")
     made.add_tools(WheelZoomTool())
     made.toolbar.active_drag = None
     made.toolbar.active_scroll = None
@@ -252,7 +260,7 @@ def _map(found: Map) -> Any:
         shift = {"left": 6, "right": -6}[align]
         made.text("x", "y", "text", source=letters, text_align=align, x_offset=shift, y_offset=-4,
                   text_font_size="11px", text_color=QUIET)  # fmt: skip
-    _hover(made, [dots], [("title", "@title"), ("id", "@id"), ("ratings", "@ratings")])
+    hover(made, [dots], [("title", "@title"), ("id", "@id"), ("ratings", "@ratings")])
     return made
 
 

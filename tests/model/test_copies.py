@@ -59,5 +59,6 @@ def test_a_copy_within_the_session_still_leaves_out_the_training_pairs(looked_at
 
 
 def test_a_model_says_what_it_is_in_one_line(looked_at):
-    assert repr(looked_at) == f"FactorizationModel: uid={looked_at.uid}, rank=2, 24 users, 12 items"
+    told = f"FactorizationModel: uid={looked_at.uid}, rank=2, 24 users, 12 items, loss="
+    assert repr(looked_at) == f"{told}{looked_at.summary.objectiveHistory[-1]:.6g}"
     assert repr(FactorizationModel()).endswith(", empty")

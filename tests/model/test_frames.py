@@ -176,7 +176,7 @@ def test_a_stored_model_is_read_as_its_size_says(plain):
     tables, parameters = frames.tables(), frames.parameters()
     loaded, small = (FactorizationModel.fromTables(tables, parameters, limit) for limit in (None, 10_000))
     assert isinstance(loaded.fitted, FrameFactorization) and not isinstance(small.fitted, FrameFactorization)
-    assert repr(loaded).endswith("rank=2, 24 users, 12 items") and loaded.fitted.objective == arrays.fitted.objective
+    assert "rank=2, 24 users, 12 items, loss=" in repr(loaded) and loaded.fitted.objective == arrays.fitted.objective
     np.testing.assert_array_equal(small.fitted.sides[0], arrays.fitted.sides[0])
     np.testing.assert_allclose(loaded.singularValues, arrays.singularValues, rtol=1e-5)
     index = rows(tables["user_ids"], "index")
@@ -239,7 +239,7 @@ def test_no_side_and_no_result_passes_through_the_driver(spark, tmp_path, monkey
     with monkeypatch.context() as patch:
         spy = Spy(spark, patch)
         model = ALS(rank=64, maxIter=1, regParam=1.0, filterSeen=True).fit(pairs)
-        assert repr(model).endswith("rank=64, 4000 users, 1499 items")
+        assert "rank=64, 4000 users, 1499 items, loss=" in repr(model)
         results = [
             model.transform(pairs),
             model.recommendForAllUsers(3),
