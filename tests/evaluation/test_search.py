@@ -163,6 +163,20 @@ def test_a_killed_search_goes_on_where_it_was(spark, ratings, tmp_path, monkeypa
         assert len(measured) == before + 2
 
 
+def test_a_study_of_optuna_searches_on_the_same_trials(ratings, passes, tmp_path):
+    optuna = pytest.importorskip("optuna", reason="mfspark[tune] is not installed")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
+    with Trials(ALS(rank=2, maxIter=1, seed=1), ratings, folds=2) as trials:
+        study.optimize(
+            lambda trial: trials.score({"regParam": trial.suggest_float("regParam", 1e-2, 1e2, log=True)}).mean,
+            n_trials=4,
+        )
+        ref = trials.score(study.best_params).mean
+    assert len(passes) == 2 and len(study.trials) == 4
+    assert study.best_value == pytest.approx(ref, rel=1e-9) and study.best_value == min(t.value for t in study.trials)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
