@@ -59,7 +59,8 @@ class Trials:
     >>> with Trials(ALS(maxIter=2), ratings, folds=2) as trials:
     ...     best = min((trials.score({"rank": rank}) for rank in (1, 2)), key=lambda trial: trial.mean)
 
-    With Optuna (``mfspark[tune]``): ``study.optimize(lambda t: trials.score({"rank": t.suggest_int("rank", 8, 64)}).mean)``.
+    With Optuna (``mfspark[tune]``) a study's objective is
+    ``lambda trial: trials.score({"rank": trial.suggest_int("rank", 8, 64)}).mean``.
     """
 
     def __init__(

@@ -163,7 +163,7 @@ def test_a_killed_search_goes_on_where_it_was(spark, ratings, tmp_path, monkeypa
         assert len(measured) == before + 2
 
 
-def test_a_study_of_optuna_searches_on_the_same_trials(ratings, passes, tmp_path):
+def test_a_study_of_optuna_searches_on_the_same_trials(ratings, passes):
     optuna = pytest.importorskip("optuna", reason="mfspark[tune] is not installed")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
