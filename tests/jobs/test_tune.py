@@ -7,7 +7,9 @@ import pytest
 from jobs import tune as command
 from mfspark.config import parse
 from mfspark.errors import ConfigError
-from mfspark.pipeline import ingest, train, tune
+from mfspark.evaluation import cross_validate
+from mfspark.pipeline import ingest, tune
+from mfspark.pipeline.ratings import HOLDOUT, with_holdout
 from mfspark.pipeline.tuning import _settings
 from mfspark.store import tables
 
@@ -20,26 +22,36 @@ def configuration(location="/nowhere", **sections):
     return parse({"store": {"location": str(location)}, "als": ALS, "source": source} | sections)
 
 
-def test_a_search_is_on_the_training_ratings_alone_and_goes_on_where_it_was(spark, tmp_path):
-    asked = {"grid": {"rank": [1, 3], "regParam": ["5e-2", 20]}, "folds": 2, "halving": 2}
+def test_a_search_is_on_the_training_ratings_alone_and_goes_on_where_it_was(spark, tmp_path, monkeypatch):
+    used = []
+
+    def spy(estimator, df, *rest):
+        used.append(df.count())
+        return cross_validate(estimator, df, *rest)
+
+    monkeypatch.setattr("mfspark.pipeline.tuning.cross_validate", spy)
+    asked = {"grid": {"regParam": ["5e-2", 20], "center": [True]}, "folds": 2, "halving": 2}
     config = configuration(tmp_path / "store", tune=asked, report={"path": str(tmp_path)})
     ingest(spark, config, "run-1")
     report = tune(spark, config, "run-1")
-    trials = report.search.trials
-    assert [trial.settings["regParam"] for trial in trials[-2:]] == [20.0, 20.0] and trials[-1].iterations == 1
-    assert report.search.best.settings["regParam"] == 0.05 and report.search.best.iterations is None
+    best, worst = report.search.trials
+    assert (best.settings["regParam"], worst.settings["regParam"]) == (0.05, 20.0)
+    assert (best.iterations, worst.iterations) == (None, 2)
     address = f"{config.store.location}/trials"
     rows = tables.read(spark, address).collect()
-    assert len(rows) == len({row.trial for row in rows}) == 2 * (4 + 2 + 1)
-    lines = report.lines()
-    best = next(line for line in lines if line.startswith("best"))
-    assert best.endswith(f"--set als.rank={report.search.best.settings['rank']} --set als.regParam=0.05")
-    assert (tmp_path / "search-run-1.html").read_text().count("regParam") and report.tables == (address,)
+    assert len(rows) == len({row.trial for row in rows}) == 2 * (2 + 1)
+    told = next(line for line in report.lines() if line.startswith("best"))
+    assert told.endswith("mfspark-train --set als.regParam=0.05 --set als.center=true")
+    assert "regParam" in (tmp_path / "search-run-1.html").read_text() and report.tables == (address,)
+    ratings = tables.read(spark, f"{config.store.location}/ratings").drop("run_id")
+    assert used == [with_holdout(spark, ratings, config.split.model_dump()).where(f"NOT {HOLDOUT}").count()]
+    assert 1_300 < used[0] < 1_400 < ratings.count()
     again = tune(spark, config, "run-2")
-    assert [(t.settings, t.scores) for t in again.search.trials] == [(t.settings, t.scores) for t in trials]
+    assert [(one.settings, one.scores) for one in again.search.trials] == [
+        (best.settings, best.scores),
+        (worst.settings, worst.scores),
+    ]
     assert tables.read(spark, address).count() == len(rows)  # nothing is measured twice
-    chosen = [part for part in best.split() if part.startswith("als.")]
-    assert train(spark, configuration(tmp_path / "store", als=ALS | {"rank": 3}), "run-1").version == 1 and chosen
 
 
 def test_lists_are_searched_by_their_metric(spark, tmp_path):
