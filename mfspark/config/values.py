@@ -83,12 +83,6 @@ def members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if union else (annotation,)
 
 
-def refuse(wrong: bool, message: str) -> None:
-    """Raise what makes a configuration contradict itself, as one line that starts with the key."""
-    if wrong:
-        raise PydanticCustomError("contradiction", "{text}", {"text": message})
-
-
 def instant(key: str, text: str | None) -> int | None:
     """Return an ISO time in seconds since 1970, where it says no zone that of UTC; None for None.
 
