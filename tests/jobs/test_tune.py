@@ -30,7 +30,7 @@ def test_a_search_is_on_the_training_ratings_alone_and_goes_on_where_it_was(spar
         return cross_validate(estimator, df, *rest)
 
     monkeypatch.setattr("mfspark.pipeline.tuning.cross_validate", spy)
-    asked = {"grid": {"regParam": ["5e-2", 20], "center": [True]}, "folds": 2, "halving": 2}
+    asked = {"grid": {"regParam": ["5e-2", 20], "userBias": [False]}, "folds": 2, "halving": 2}
     config = configuration(tmp_path / "store", tune=asked, report={"path": str(tmp_path)})
     ingest(spark, config, "run-1")
     report = tune(spark, config, "run-1")
@@ -41,7 +41,7 @@ def test_a_search_is_on_the_training_ratings_alone_and_goes_on_where_it_was(spar
     rows = tables.read(spark, address).collect()
     assert len(rows) == len({row.trial for row in rows}) == 2 * (2 + 1)
     told = next(line for line in report.lines() if line.startswith("best"))
-    assert told.endswith("mfspark-train --set als.regParam=0.05 --set als.center=true")
+    assert told.endswith("mfspark-train --set als.regParam=0.05 --set als.userBias=false")
     assert "regParam" in (tmp_path / "search-run-1.html").read_text() and report.tables == (address,)
     ratings = tables.read(spark, f"{config.store.location}/ratings").drop("run_id")
     assert used == [with_holdout(spark, ratings, config.split.model_dump()).where(f"NOT {HOLDOUT}").count()]
