@@ -13,10 +13,10 @@ BIN := .venv/bin
 READY := .venv/ready
 SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
 
-.PHONY: help setup run test test-fast check bench dist cluster-test notebooks clean
+.PHONY: help setup run test test-fast check bench dist cluster-test airflow-test notebooks clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv with pinned packages, find Java, fetch the Delta JARs (once)
 
@@ -51,10 +51,17 @@ dist: $(READY) ## The wheel, dist/mfspark.zip for --py-files, dist/environment.t
 cluster-test: dist ## Faults and shipping on a standalone cluster (FAULTS=short ARGS="-k barrier")
 	@MFSPARK_FAULTS=$(FAULTS) $(BIN)/python -m pytest -s tests/cluster/test_*.py $(ARGS)
 
+# Airflow has many packages of its own, which are kept apart from ours in .venv-airflow.
+airflow-test: $(READY) .venv-airflow/ready ## The DAG files in a real Airflow, through real spark-submit
+	@$(BIN)/python -m pytest tests/airflow/test_*.py $(ARGS)
+
+.venv-airflow/ready: conf/airflow_constraints.txt conf/airflow.sh | $(READY)
+	@conf/airflow.sh
+
 notebooks: $(READY) ## Execute every notebook with the Python of .venv
 	@$(BIN)/python notebooks/run.py $(ARGS)
 
 clean: ## Remove everything that was made (.venv, out, caches)
-	@rm -rf .venv out build dist spark-warehouse metastore_db derby.log artifacts ./*.egg-info
+	@rm -rf .venv .venv-airflow out build dist spark-warehouse metastore_db derby.log artifacts ./*.egg-info
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

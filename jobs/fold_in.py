@@ -1,9 +1,7 @@
 """Entry point of the fold-in job: ``spark-submit jobs/fold_in.py --config FILE``, or ``mfspark-fold-in``."""
 
-import sys
-
 from mfspark.pipeline import fold_in
-from mfspark.pipeline.command import run_jobs
+from mfspark.pipeline.command import exiting, run_jobs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -11,5 +9,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_jobs("fold-in", [fold_in], argv)
 
 
-if __name__ == "__main__" and (code := main()):
-    sys.exit(code)
+task = exiting(main)
+
+if __name__ == "__main__":
+    task()

@@ -1,9 +1,7 @@
 """Entry point of the ingest job: ``spark-submit jobs/ingest.py --config FILE``, or ``mfspark-ingest``."""
 
-import sys
-
 from mfspark.pipeline import ingest
-from mfspark.pipeline.command import run_jobs
+from mfspark.pipeline.command import exiting, run_jobs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -11,5 +9,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_jobs("ingest", [ingest], argv)
 
 
-if __name__ == "__main__" and (code := main()):
-    sys.exit(code)
+task = exiting(main)
+
+if __name__ == "__main__":
+    task()

@@ -1,9 +1,7 @@
 """Entry point of the main job, ``make run``: ingest, train and evaluate under one run id, then one summary."""
 
-import sys
-
 from mfspark.pipeline import evaluate, ingest, train
-from mfspark.pipeline.command import run_jobs
+from mfspark.pipeline.command import exiting, run_jobs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -11,5 +9,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_jobs("run", [ingest, train, evaluate], argv)
 
 
-if __name__ == "__main__" and (code := main()):
-    sys.exit(code)
+task = exiting(main)
+
+if __name__ == "__main__":
+    task()

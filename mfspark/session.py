@@ -117,6 +117,8 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
     active = SparkSession.getActiveSession()
     if active is not None and master is None:
         return active
+    if master is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:  # a wheel's task: its session is there, unnamed
+        return SparkSession.builder.getOrCreate()
     if master is not None and master.startswith("sc://"):
         return SparkSession.builder.remote(master).appName(app_name).getOrCreate()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ or "SPARK_REMOTE" in os.environ

@@ -119,10 +119,18 @@ def spark_submit(words, *given):
 
 
 def databricks(words, *_):
-    bundle = yaml.safe_load((ROOT / "conf" / "bundle" / "databricks.yml").read_text(encoding="utf-8"))
+    folder = ROOT / "conf" / "bundle"
+    read = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.yml"))]
+    bundle = {key: value for part in read for key, value in part.items() if key != "resources"}
+    jobs = {name for part in read for name in part.get("resources", {}).get("jobs", {})}
+    rest = words[3:]
+    if "-t" in rest:
+        at = rest.index("-t")
+        assert rest[at + 1] in bundle["targets"]
+        rest = rest[:at] + rest[at + 2 :]
     assert words[1] == "bundle"
     assert words[2] in ("validate", "deploy", "run")
-    assert words[2] != "run" or words[3] in bundle["resources"]["jobs"]
+    assert words[2] != "run" or (len(rest) == 1 and rest[0] in jobs)
 
 
 def folder(words, *_):
@@ -166,6 +174,7 @@ def test_a_command_can_be_given_as_it_stands(page, command, monkeypatch, capsys)
         "spark-submit --packages io.delta:delta-spark_2.12:1.0.0 jobs/train.py --config conf/cluster.yaml",
         "cd conf/nowhere",
         "databricks bundle run nothing",
+        "databricks bundle run -t nowhere mfspark",
         "rm -rf out",
     ],
 )

@@ -30,3 +30,11 @@ def test_what_was_submitted_is_not_overwritten(monkeypatch):
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
     monkeypatch.setattr("pyspark.SparkConf", lambda: SimpleNamespace(contains=partitions.__eq__))
     assert set(session._undecided(session.CLUSTER_DEFAULTS)) == set(session.CLUSTER_DEFAULTS) - {partitions}
+
+
+def test_a_task_of_databricks_takes_the_session_that_is_there(monkeypatch):
+    there = object()
+    builder = SimpleNamespace(getOrCreate=lambda: there)  # no master, no setting is asked for
+    monkeypatch.setattr(session, "SparkSession", SimpleNamespace(getActiveSession=lambda: None, builder=builder))
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    assert session.spark_session() is there

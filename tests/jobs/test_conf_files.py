@@ -5,17 +5,17 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 
-from mfspark.config import load
+from mfspark.config import SECTIONS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
-TARGETS = ("setup", "run", "test", "test-fast", "check", "bench", "dist", "cluster-test", "notebooks", "clean")
+TARGETS = "setup run test test-fast check bench dist cluster-test airflow-test notebooks clean".split()
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
@@ -66,28 +66,21 @@ def test_make_run_picks_the_configuration(arguments, expected):
     assert " ".join(comp.split()).endswith(expected)
 
 
-def test_the_bundle_runs_the_jobs_under_one_run_id():
-    bundle = yaml.safe_load((CONF / "bundle" / "databricks.yml").read_text())
-    tasks = bundle["resources"]["jobs"]["mfspark"]["tasks"]
-    assert [task["task_key"] for task in tasks] == ["ingest", "train", "evaluate", "predict"]
-    for task in tasks:
-        script = (CONF / "bundle" / task["spark_python_task"]["python_file"]).resolve()
-        assert script == ROOT / "jobs" / f"{task['task_key']}.py"
-        assert "{{job.parameters.run_id}}" in task["spark_python_task"]["parameters"]
-
-
 def fake_airflow(monkeypatch):
-    """Just enough of Airflow to load the DAG file, and to see the order of its tasks."""
+    """Just enough of Airflow to load the DAG files and to see the order of tasks; make airflow-test has a real one."""
 
     class Task:
         def __init__(self, **settings):
-            self.settings, self.after = settings, []
+            self.settings, self.after, self.task_id = settings, [], settings["task_id"]
             Task.made.append(self)
 
         def __rshift__(self, others):
             for other in others if isinstance(others, list) else [others]:
                 other.after.append(self.settings["task_id"])
             return others
+
+        def execute(self, context):
+            raise context
 
     class Dag:
         def __init__(self, **settings):
@@ -100,22 +93,47 @@ def fake_airflow(monkeypatch):
             return False
 
     Task.made = []
-    operator = "airflow.providers.apache.spark.operators.spark_submit"
-    parts = operator.split(".")
-    for length in range(1, len(parts) + 1):
-        monkeypatch.setitem(sys.modules, ".".join(parts[:length]), ModuleType(".".join(parts[:length])))
-    sys.modules["airflow"].DAG = Dag
-    sys.modules[operator].SparkSubmitOperator = Task
+    found = {
+        "airflow": {"DAG": Dag},
+        "airflow.exceptions": {"AirflowException": OSError, "AirflowFailException": KeyError},
+        "airflow.timetables.interval": {"CronDataIntervalTimetable": lambda *_, **__: "daily"},
+        "airflow.providers.apache.spark.operators.spark_submit": {"SparkSubmitOperator": Task},
+        "airflow.providers.databricks.operators.databricks": {"DatabricksRunNowOperator": Task},
+    }
+    for name in found:
+        for parent in accumulate(name.split("."), "{}.{}".format):
+            monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    for name, members in found.items():
+        vars(sys.modules[name]).update(members)
     return Task.made
 
 
-def test_the_airflow_dag_submits_the_jobs_in_order_keyed_by_the_dag_run(monkeypatch):
+def loaded(name):
+    scope = {"__name__": "dag"}
+    exec(compile((CONF / name).read_text(), name, "exec"), scope)
+    return scope
+
+
+def test_the_airflow_dag_submits_the_jobs_in_order_keyed_by_the_interval(monkeypatch):
     tasks = fake_airflow(monkeypatch)
-    path = CONF / "airflow_dag.py"
-    exec(compile(path.read_text(), str(path), "exec"), {"__name__": "dag"})
+    loaded("airflow_dag.py")
     after = {task.settings["task_id"]: task.after for task in tasks}
-    assert after == {"ingest": [], "train": ["ingest"], "evaluate": ["train"], "predict": ["train"]}
+    assert after == {"ingest": [], "train": ["ingest"], "evaluate": ["train"], "predict": ["evaluate"]}
     for task in tasks:
         arguments = task.settings["application_args"]
-        assert arguments[arguments.index("--run-id") + 1] == "{{ run_id }}"
+        run_id = arguments[arguments.index("--run-id") + 1]
+        # Of the try, or of a run that was started by hand, there is nothing in it.
+        assert set(re.findall(r"{{ (\w+)", run_id)) == {"data_interval_start", "data_interval_end"}
         assert (ROOT / "jobs" / Path(task.settings["application"]).name).exists()
+        keys = [word.split("=")[0] for option, word in pairwise(arguments) if option == "--set"]
+        assert set(keys) <= {f"{name}.{key}" for name, section in SECTIONS.items() for key in section.model_fields}
+
+
+def test_what_is_wrong_with_the_input_is_not_retried(monkeypatch):
+    fake_airflow(monkeypatch)
+    task = loaded("airflow_dag.py")["ingest"]
+    with pytest.raises(KeyError, match="ingest: the input or the configuration is wrong"):
+        task.execute(OSError("Cannot execute: spark-submit. Error code is: 2."))
+    for code in (1, 22):
+        with pytest.raises(OSError, match=f"Error code is: {code}"):
+            task.execute(OSError(f"Cannot execute: spark-submit. Error code is: {code}."))
