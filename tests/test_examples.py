@@ -32,6 +32,7 @@ def given(spark):
         "labels": ratings.withColumn("rating", (F.col("rating") > 3).cast("float")),
         "pairs": ratings.select("user", "item"),
         "more_ratings": ratings,
+        "numbered": checkerboard(spark).coalesce(1),
         "new_ratings": ratings.where("user < 3").withColumn("user", F.col("user") + 1000),
         "model": ALS(rank=2, maxIter=2).fit(ratings),
     }
