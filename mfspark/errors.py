@@ -1,6 +1,14 @@
-"""Every error mfspark raises on purpose: one base, one class per kind of mistake."""
+"""Every error mfspark raises on purpose: one base, one class per kind of mistake; and what no message may say."""
 
+import re
 from collections.abc import Iterable
+
+_LOGIN = re.compile(r"(?<=//)[^/@\s:]*:[^/\s]+(?=@)")
+_SECRET = re.compile(
+    r"((?:password|passwd|secret|token|credential|access[._-]?key|account[._-]?key|\bsig(?:nature)?)[\w.-]*"
+    r"(?:['\"]?\s*=\s*|['\"]\s*:\s*|:\s*(?=['\"])))(?:'[^']*'|\"[^\"]*\"|[^\s'\",;&}]+)",
+    re.IGNORECASE,
+)
 
 
 class MFSparkError(Exception):
@@ -51,3 +59,16 @@ def missing_column(name: str, columns: Iterable[str], where: str = "the data", a
     """
     there = ", ".join(columns)
     return DataError(f"{where} has no column {name!r}; the columns are {there or 'none'}{advice and '; '}{advice}")
+
+
+def without_secret(text: str) -> str:
+    """Return a text without the logins in its addresses and the values of what is called a password, token or key.
+
+    Examples
+    --------
+    >>> without_secret("s3a://key:secret@bucket/ratings")
+    's3a://***@bucket/ratings'
+    >>> without_secret("--set source.options.password=abc: unknown key")
+    '--set source.options.password=*** unknown key'
+    """
+    return _SECRET.sub(r"\1***", _LOGIN.sub("***", text))

@@ -12,6 +12,7 @@ from mfspark.config.inputs import QualityConfig, SourceConfig
 from mfspark.config.parameters import Parameters
 from mfspark.config.searching import TuneConfig
 from mfspark.config.values import Flag, Number, Pairs, Section, Text, Whole, instant, refuse
+from mfspark.errors import without_secret
 from mfspark.estimators.als import ALS
 from mfspark.estimators.bpmf import BPMF
 from mfspark.estimators.gradient_descent import GradientDescent
@@ -248,7 +249,24 @@ class Config(Section):
         refuse(len(given) > 1, f"{', '.join(given)}: a model has one estimator; leave one of these sections")
         refuse(not self.store.location, "store.location: missing; give a directory or catalog.schema")
         self.tune.check(self.estimator[0], SECTIONS[self.estimator[0]])
+        self._keeps_no_secret()
         return self
+
+    def _keeps_no_secret(self) -> None:
+        """Refuse passwords in what is kept with a model, so that evaluate reads the same rows again."""
+        kept = {
+            "store.location": self.store.location,
+            "train.path": self.train.path,
+            "split.held_out": self.split.held_out,
+            "split.probe": self.split.probe,
+        }
+        for key, value in kept.items():
+            shown = without_secret(value or "")
+            refuse(
+                shown != (value or ""),
+                f"{key}: {shown} has a password or a key, which would be kept in the store; give it to Spark instead, "
+                "for example by spark.conf.spark.hadoop.fs.s3a.secret.key",
+            )
 
     @property
     def estimator(self) -> tuple[str, Mapping[str, Any]]:

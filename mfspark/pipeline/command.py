@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from mfspark.config import Config, load
 from mfspark.config.listing import listed_keys
-from mfspark.errors import MFSparkError, TrainingError
+from mfspark.errors import MFSparkError, TrainingError, without_secret
 from mfspark.session import is_connect, spark_session
 from mfspark.store.tables import one_line
 
@@ -68,7 +68,7 @@ def run_jobs(name: str, jobs: Sequence[Job], argv: Sequence[str] | None = None) 
             reports = [job(spark, config, run_id) for job in jobs]
     except Exception as error:
         return _fail(name, error, arguments.debug)
-    sys.stdout.write("\n".join(summary(run_id, reports)) + "\n")
+    sys.stdout.write(without_secret("\n".join(summary(run_id, reports))) + "\n")
     return OK
 
 
@@ -133,11 +133,19 @@ def _start(arguments: argparse.Namespace) -> list[str]:
     return [f"train.start_from={start}" if start == "latest" else f"train.start_version={start}"]
 
 
+class _Discreet(logging.Formatter):
+    """Writes a record without passwords and keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text."""
+        return without_secret(super().format(record))
+
+
 @contextmanager
 def _progress(level: int) -> Iterator[None]:
     """Let what mfspark logs from a level on reach stderr; other libraries stay as quiet as they are."""
     logger, handler = logging.getLogger("mfspark"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Discreet("%(message)s"))
     before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(level)
@@ -161,7 +169,7 @@ def _session(config: Config) -> SparkSession:
 
 def _fail(name: str, error: Exception, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(without_secret("".join(traceback.format_exception(error))))
     if isinstance(error, MFSparkError):
         code, message = FAILED if isinstance(error, TrainingError) else BAD_INPUT, " ".join(str(error).split())
     elif isinstance(error, AnalysisException):
@@ -171,5 +179,5 @@ def _fail(name: str, error: Exception, debug: bool) -> int:
     else:
         hint = "" if debug else " (--debug shows where)"
         code, message = FAILED, f"{type(error).__name__}: {one_line(error)}{hint}"
-    sys.stderr.write(f"mfspark-{name}: {message}\n")
+    sys.stderr.write(without_secret(f"mfspark-{name}: {message}\n"))
     return code

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from mfspark.config import Config
 from mfspark.data import Checked
+from mfspark.errors import without_secret
 from mfspark.pipeline.ratings import Keep, check_share, keeping, noise_floor_of, read_checked
 from mfspark.store import Location, tables
 
@@ -114,7 +115,7 @@ def _report(
     names = ("ratings", "quarantine", "ingest_log")
     return IngestReport(
         run_id=run_id,
-        source=config.source.path or config.source.format,
+        source=without_secret(config.source.path or config.source.format),
         rows_in=rows_in,
         accepted=checked.accepted_count,
         rejected=checked.rejected_count,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.config import Config
+from mfspark.errors import without_secret
 from mfspark.pipeline.predicting import read_rows
 from mfspark.pipeline.ratings import HOLDOUT, keeping, recorded_ratings, with_holdout
 from mfspark.report import Data, Report, facts, require_bokeh
@@ -152,17 +152,6 @@ def _lineage(
         found.append(Table(record["ratings"], "ratings, read", record["ratings_version"]))
     written = Registry(spark, location).addresses
     return found + [Table(name, "model, written", tables.current_version(spark, name)) for name in written]
-
-
-def without_secret(address: str) -> str:
-    """Return an address without the user and password that may stand in it.
-
-    Examples
-    --------
-    >>> without_secret("s3a://key:secret@bucket/ratings")
-    's3a://***@bucket/ratings'
-    """
-    return re.sub(r"//[^/@]+@", "//***@", address)
 
 
 def _before(spark: SparkSession, location: Location, version: ModelVersion) -> Before | None:

@@ -128,8 +128,8 @@ def remove(spark: SparkSession, address: str) -> None:
         delete_folders(spark, address, "_*")
         return
     schema, _, name = address.rpartition(".")
-    quoted = ".".join(f"`{part}`" for part in schema.split("."))
-    found = spark.sql(f"SHOW TABLES IN {quoted} LIKE {tables.literal(name + '*')}").collect()
+    inside = ".".join(map(tables.quoted, schema.split(".")))
+    found = spark.sql(f"SHOW TABLES IN {inside} LIKE {tables.literal(name + '*')}").collect()
     for row in found:
         _remove(spark, f"{schema}.{row['tableName']}")
 

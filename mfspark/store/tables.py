@@ -23,7 +23,7 @@ from mfspark.errors import StoreError
 
 T = TypeVar("T")
 
-_NAME = re.compile(r"^[\w-]+(\.[\w-]+){1,2}$")
+_NAME = re.compile(r"^[\w-]+(\.[\w-]+){1,2}\Z")
 _MISSING = re.compile(
     r"PATH_NOT_FOUND|TABLE_OR_VIEW_NOT_FOUND|DELTA_TABLE_NOT_FOUND|PATH_DOES_NOT_EXIST|MISSING_DELTA_TABLE"
 )
@@ -73,10 +73,28 @@ def sql_name(address: str) -> str:
     '`main`.`ratings`.`models`'
     >>> sql_name("/data/store/models")
     'delta.`/data/store/models`'
+
+    Raises
+    ------
+    StoreError
+        The address has ``${``, for which Spark would put the value of one of its variables, also within quotes.
     """
+    if "${" in address:
+        raise StoreError(f"{address}: Spark replaces ${{...}} in names; give the place itself")
     if is_name(address):
-        return ".".join(f"`{part}`" for part in address.split("."))
-    return f"delta.`{_absolute(address)}`"
+        return ".".join(quoted(part) for part in address.split("."))
+    return f"delta.{quoted(_absolute(address))}"
+
+
+def quoted(name: str) -> str:
+    """Return one part of a name as it is written in SQL.
+
+    Examples
+    --------
+    >>> quoted("a`b")
+    '`a``b`'
+    """
+    return "`" + name.replace("`", "``") + "`"
 
 
 def literal(text: str) -> str:
@@ -164,7 +182,7 @@ def create(
     properties : mapping of str to str, optional
         Table properties.
     """
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
     empty = spark.createDataFrame([], schema)
     # Not CREATE TABLE: at a path, that fails for ever once a writer was killed while it made the table's first commit.
     writer = empty.write.format("delta").mode("append").partitionBy(*partition_by).options(**(properties or {}))
@@ -257,7 +275,7 @@ def replace_slice(df: DataFrame, address: str, column: str, value: str) -> None:
     """
     check_types(df, address)
     writer = df.write.format("delta").mode("overwrite").partitionBy(column).option("mergeSchema", "true")
-    writer = writer.option("replaceWhere", f"`{column}` = {literal(value)}")
+    writer = writer.option("replaceWhere", f"{quoted(column)} = {literal(value)}")
     with _store_errors(f"cannot write {column} = {value!r} into the table {address}"):
         retry_on_conflict(lambda: _save(writer, address))
 

@@ -140,7 +140,7 @@ def test_a_model_in_memory_is_published_folds_in_and_is_served_without_spark(rat
     theirs = estimator("explicit").fit(ratings)
     ours = FactorizationModel.fromMLlib(theirs, estimator("explicit"))
     registry = Registry(spark, str(tmp_path))
-    registry.publish("from MLlib", ours)
+    registry.publish("from-MLlib", ours)
     ref = lists(theirs.recommendForAllUsers(5), "u")
     served = LocalModel.load(str(tmp_path))
     same_lists(ref, {user: served.recommend(user, 5) for user in ref})
