@@ -4,11 +4,15 @@ import inspect
 import pydoc
 import re
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import scipy.sparse
 from pages import ROOT
 from pyspark.ml.recommendation import ALS, ALSModel
 
 import mfspark
+from mfspark.model.factorization import Factorization
 
 PAGE = (ROOT / "mfspark" / "MIGRATION.md").read_text(encoding="utf-8")
 # AlternatingLeastSquares of implicit 0.7.3, which is in the extra `bench` only; where it is there, it is asked.
@@ -130,3 +134,19 @@ def test_a_name_that_is_not_there_is_seen(name):
         assert not resolves(name)
     except (TypeError, mfspark.ParameterError) as error:
         assert "parameter" in str(error) or "argument" in str(error)  # noqa: PT017
+
+
+def test_the_settings_told_for_implicit_solve_its_equations():
+    als = pytest.importorskip("implicit.cpu.als").AlternatingLeastSquares
+    rng = np.random.default_rng(5)
+    theirs = als(factors=8, regularization=0.3, alpha=2.5)
+    theirs.item_factors = rng.normal(size=(40, 8)).astype(np.float32)
+    rated = {3: 1.0, 7: 4.0, 21: 2.0, 22: -1.5}
+    row = scipy.sparse.csr_matrix((list(rated.values()), ([0] * 4, list(rated))), shape=(1, 40), dtype=np.float32)
+    told = dict(rank=8, regParam=0.3, regExponent=0.0, implicitPrefs=True, confidence="linear", alpha=2.5)
+    settings = mfspark.ALS(**told)._settings()
+    items = np.zeros((40, settings.padded), np.float32)
+    items[:, :8] = theirs.item_factors
+    sides = np.zeros((1, settings.padded), np.float32), items
+    ours = mfspark.LocalModel(Factorization(settings, (pa.array([0]), pa.array(range(40))), sides))
+    np.testing.assert_allclose(ours.fold_in(rated)[:8], theirs.recalculate_user(0, row), rtol=1e-4, atol=1e-5)
