@@ -39,7 +39,7 @@ def check_workers(spark: SparkSession) -> None:
         return
     try:
         tasks = min(default_parallelism(spark), MOST_TASKS)
-        look = F.udf(_probe(NEEDED), "string")
+        look = F.udf(_probe(NEEDED), "string", useArrow=False)  # left open, Spark warns of its type hints
         rows = spark.range(0, tasks, 1, tasks).select(look("id").alias("found")).collect()
     except Exception as error:
         reason = _reason(str(error))

@@ -46,6 +46,7 @@ def test_plain_sessions_say_what_their_workers_lack(tmp_path):
     assert lines[1].startswith("SetupError 1 the workers' Python") and "lacks" in lines[1]
     assert lines[2].startswith(f"SetupError 1 the workers' Python {pythons[2]} does not start: ")
     assert lines[3] == "12"
+    assert "type hints" not in done.stderr
 
 
 MESSAGES = {
