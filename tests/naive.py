@@ -185,3 +185,11 @@ def best(scores, n, seen=()):
     """Return the places of the n largest scores, best first, ties by place, without the seen ones."""
     order = [j for j in np.argsort(-scores, kind="stable") if j not in set(seen)]
     return order[:n]
+
+
+def nearest_rotation(a, b):
+    """The orthogonal matrix that brings a nearest to b: the polar factor of a^T b, by Newton's iteration."""
+    found = a.T @ b
+    for _ in range(60):
+        found = (found + np.linalg.inv(found).T) / 2
+    return found

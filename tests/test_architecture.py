@@ -22,7 +22,7 @@ ALLOWED = {
     "training": {"blocks", "transport", "kernels"},
     "model": {"training", "blocks", "transport", "kernels", "store", "report"},
     "data": {"kernels"},
-    "store": set(),
+    "store": {"kernels"},
     "evaluation": {"store", "report"},
     "report": {"transport"},
     "estimators": {"model", "training", "blocks", "transport", "kernels", "store"},

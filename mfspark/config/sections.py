@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mfspark.config.inputs import QualityConfig, SourceConfig
 from mfspark.config.parameters import Parameters
 from mfspark.config.searching import TuneConfig
-from mfspark.config.values import Flag, Number, Pairs, Section, Text, Whole, instant, refuse
+from mfspark.config.values import Flag, Number, Pairs, Section, Text, Version, Whole, instant, refuse
 from mfspark.errors import without_secret
 from mfspark.estimators.als import ALS
 from mfspark.estimators.bpmf import BPMF
@@ -93,7 +93,7 @@ class TrainConfig(Section):
     start_from: Literal["latest"] | None = Field(
         None, description="whose factors ids start from: the newest model of another run; drawn ones if there is none"
     )
-    start_version: Whole | None = Field(None, ge=1, description="the model version whose factors ids start from")
+    start_version: Version | None = Field(None, description="the model version whose factors ids start from")
     popular: Whole = Field(100, ge=1, description="items in the list of popular ones that is published with the model")
     recent_days: Number = Field(30.0, gt=0, description="days before the newest rating whose popular items are listed")
 
@@ -116,9 +116,9 @@ class TrainConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which published model predict and evaluate take: a version or a run id; neither: the latest."""
+    """Which published model predict and evaluate take: a version, an alias or a run id; none: the latest."""
 
-    version: Whole | None = Field(None, ge=1, description="a model version")
+    version: Version | None = Field(None, description="a model version, by its number or an alias")
     run_id: Text | None = Field(None, description="the run that published the model")
 
     @model_validator(mode="after")
@@ -198,6 +198,33 @@ class EvaluateConfig(Section):
         return self
 
 
+class GateConfig(Section):
+    """Whether evaluate promotes: the model takes an alias if it beats that of the alias on its own hold-out."""
+
+    metric: (
+        Literal[
+            "rmse",
+            "mae",
+            "precisionAtK",
+            "recallAtK",
+            "hitRateAtK",
+            "ndcgAtK",
+            "meanAveragePrecisionAtK",
+            "meanReciprocalRank",
+            "areaUnderROC",
+        ]
+        | None
+    ) = Field(None, description="what is compared: of errors the smaller is better, else the larger; null: no gate")
+    margin: Number = Field(0.0, ge=0, description="by how much more the new model must be better; any bit at 0")
+    alias: Text = Field("champion", description="the name that the better model gets")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> GateConfig:
+        given = {"margin", "alias"} & self.model_fields_set
+        refuse(self.metric is None and bool(given), "gate.margin, gate.alias: only allowed with gate.metric")
+        return self
+
+
 class ReportConfig(Section):
     """The training report, an HTML page a model version, written by train and evaluate; needs mfspark[report]."""
 
@@ -240,6 +267,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
     report: ReportConfig = ReportConfig()
     tune: TuneConfig = TuneConfig()
 
@@ -247,6 +275,8 @@ class Config(Section):
     def _agrees(self) -> Config:
         given = [name for name in ESTIMATORS if name in self.model_fields_set]
         refuse(len(given) > 1, f"{', '.join(given)}: a model has one estimator; leave one of these sections")
+        ranking = self.gate.metric not in (None, "rmse", "mae")
+        refuse(ranking and self.evaluate.k is None, "gate.metric: ranking metrics need evaluate.k; set it to 10, say")
         refuse(not self.store.location, "store.location: missing; give a directory or catalog.schema")
         self.tune.check(self.estimator[0], SECTIONS[self.estimator[0]])
         self._keeps_no_secret()

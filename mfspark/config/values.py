@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,14 +24,25 @@ def number_of(value: Any) -> Any:
     return value
 
 
+def _version(value: Any) -> Any:
+    """Return a version number, or the name of an alias."""
+    if isinstance(value, str) and (value.isdigit() or re.fullmatch(r"[A-Za-z][\w.-]{0,63}", value)):
+        return int(value) if value.isdigit() else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PydanticCustomError("version", "no version and no alias")
+    return value
+
+
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, BeforeValidator(number_of)]
 Number = Annotated[float, BeforeValidator(number_of), AllowInfNan(False)]
+Version = Annotated[int | str, BeforeValidator(_version)]
 Pairs = dict[str, Any]
-WORDS = {
+WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
+    int | str: "a model version >= 1, or an alias such as champion",
     bool: "true or false",
     str: "a text",
     dict: "a mapping of keys to values",

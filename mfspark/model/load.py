@@ -23,15 +23,15 @@ class Version(Protocol):
 class Versions(Protocol):
     """What is asked of ``mfspark.store.Registry``."""
 
-    def get(self, version: int | None = None) -> Any:
-        """Return a version, the latest by default."""
+    def get(self, version: int | str | None = None) -> Any:
+        """Return a version by its number or an alias, the latest by default."""
 
     def load(self, model: Any) -> dict[str, DataFrame]:
         """Return a version's tables by name."""
 
 
 def load_model(
-    registry: Versions, version: int | Version | None = None, limit: int | None = None
+    registry: Versions, version: int | str | Version | None = None, limit: int | None = None
 ) -> FactorizationModel:
     """Return a published model: predictions, recommendations and fold-in as of the model that was published.
 
@@ -39,8 +39,9 @@ def load_model(
     ----------
     registry : mfspark.store.Registry
         Where it was published.
-    version : int or ModelVersion, optional
-        Its number, or what ``registry.get`` or ``registry.publish`` returned; the latest by default.
+    version : int, str or ModelVersion, optional
+        Its number, an alias such as "champion", or what ``registry.get`` or ``registry.publish`` returned; the latest
+        by default.
     limit : int, optional
         How many bytes both sides may take up in the driver: a larger model stays on the workers. By default
         ``spark.mfspark.driverLimit``, or a quarter of the driver's memory.
@@ -62,8 +63,10 @@ def load_model(
     >>> registry = Registry(spark, "catalog.schema")
     >>> published = registry.publish("run-7", model)
     >>> load_model(registry).recommendForAllUsers(10)
+    >>> registry.promote(published.version)
+    >>> load_model(registry, "champion").recommendForAllUsers(10)
     """
-    published = registry.get(version) if version is None or isinstance(version, int) else version
+    published = registry.get(version) if version is None or isinstance(version, int | str) else version
     stored = published.parameters
     # Before there was ``Registry.publish`` of a model, some put its parameters there without a name.
     return FactorizationModel.fromTables(registry.load(published), stored.get("model", stored), limit)

@@ -19,7 +19,7 @@ from mfspark.kernels.best import best_of
 from mfspark.kernels.csr import Side
 from mfspark.model.cold_start import filled
 from mfspark.model.factorization import Factorization
-from mfspark.model.local_files import Found, read, write_mapped
+from mfspark.model.local_files import Found, Options, read, write_mapped
 from mfspark.model.new_user import Explanation, NewUsers, Scored, require_folds
 from mfspark.model.sorted_ids import SortedIds, how_many
 
@@ -47,12 +47,12 @@ class LocalModel:
     def __init__(self, fitted: Factorization) -> None:
         self.fitted = fitted
         self._found = Found(fitted, "FactorizationModel", None)
-        self._source: tuple[str, dict[str, str]] | None = None
+        self._source: tuple[str, dict[str, str], str | None] | None = None
         self._ids = tuple(SortedIds(fitted.ids[side], side.stem) for side in Side)
         self._new = NewUsers(fitted, self._ids[Side.ITEM])
 
     @classmethod
-    def load(cls, path: str, version: int | None = None, storage_options: Mapping[str, str] | None = None) -> Self:
+    def load(cls, path: str, version: int | str | None = None, storage_options: Options | None = None) -> Self:
         """Return the model at a path.
 
         Parameters
@@ -60,8 +60,8 @@ class LocalModel:
         path : str
             A store in which models are published, a folder that ``FactorizationModel.save`` wrote, or one that
             ``LocalModel.save`` wrote, whose arrays are then mapped into memory and not read.
-        version : int, optional
-            Which published version; the newest by default.
+        version : int or str, optional
+            Which published version, by its number or an alias such as "champion"; the newest by default.
         storage_options : mapping of str to str, optional
             What ``deltalake`` is told of the file system of a store.
 
@@ -75,7 +75,7 @@ class LocalModel:
         found = read(path, version, storage_options)
         model = cls(found.fitted)
         model._found = found
-        model._source = (path, dict(storage_options or {}))
+        model._source = (path, dict(storage_options or {}), version if isinstance(version, str) else None)
         return model
 
     def save(self, path: str) -> None:
@@ -108,7 +108,7 @@ class LocalModel:
         return self._found.version[0] if self._found.version else None
 
     def refreshed(self) -> Self:
-        """Return the newest version of the store this model came from: this model, where that is the newest.
+        """Return the version now under the alias it was loaded by, else the newest of its store: perhaps this model.
 
         Raises
         ------
@@ -119,10 +119,11 @@ class LocalModel:
 
         if self._source is None or self._found.version is None:
             raise ParameterError("only a model loaded from a store can be refreshed: LocalModel.load(location)")
-        newest = Reader(*self._source).get()
-        if [newest.version, newest.attempt] == self._found.version:
+        path, options, alias = self._source
+        wanted = Reader(path, options).get(alias)
+        if [wanted.version, wanted.attempt] == self._found.version:
             return self
-        return self.load(self._source[0], storage_options=self._source[1])
+        return self.load(path, alias, options)
 
     def ids(self, side: Side) -> pa.Array:
         """Return one side's ids in ascending order."""

@@ -23,6 +23,7 @@ from mfspark.model.described import description, limits_from, mean_from, setting
 from mfspark.model.factorization import Factorization
 from mfspark.store.reader import Reader
 
+Options = Mapping[str, str]
 MAPPED, SAVED = "model.json", "metadata"
 
 
@@ -44,7 +45,7 @@ class Found(NamedTuple):
     version: list[Any] | None
 
 
-def read(path: str, version: int | None, storage_options: Mapping[str, str] | None) -> Found:
+def read(path: str, version: int | str | None, storage_options: Mapping[str, str] | None) -> Found:
     """Return the model at a path, whatever kept it there.
 
     Raises
@@ -62,7 +63,7 @@ def read(path: str, version: int | None, storage_options: Mapping[str, str] | No
     return published(Reader(path, storage_options), version)
 
 
-def published(reader: Reader, version: int | None) -> Found:
+def published(reader: Reader, version: int | str | None) -> Found:
     """Return a published model; one that a re-run replaces meanwhile is read again."""
     while True:
         model = reader.get(version)

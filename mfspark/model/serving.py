@@ -1,4 +1,4 @@
-"""A store's newest model for a service that runs for weeks: looked for now and then, changed between two requests."""
+"""A model for a service that runs for weeks: looked for now and then, changed between two requests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class Serving:
-    """The newest model of a store.
+    """The newest model of a store, or the one under an alias.
 
-    ``model`` is whole at every moment: who takes it once a request answers from one version, and keeps it while a newer
+    ``model`` is whole at every moment: who takes it once a request answers from one version, and keeps it while another
     one takes its place.
 
     Parameters
@@ -26,23 +26,29 @@ class Serving:
         Seconds between two looks at the store, in a thread of its own; without it only ``refresh`` looks.
     storage_options : mapping of str to str, optional
         What ``deltalake`` is told of the file system.
+    version : str, optional
+        An alias, such as "champion", that is followed forth and back; by default the newest version is.
 
     Raises
     ------
     StoreError
-        No model has been published.
+        No model has been published, or there is no such alias.
     """
 
     def __init__(
-        self, location: str, every: float | None = None, storage_options: Mapping[str, str] | None = None
+        self,
+        location: str,
+        every: float | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        version: str | None = None,
     ) -> None:
-        self.model = LocalModel.load(location, storage_options=storage_options)
+        self.model = LocalModel.load(location, version, storage_options)
         self._one_at_a_time, self._stopped = threading.Lock(), threading.Event()
         if every is not None:
             threading.Thread(target=self._watch, args=(every,), daemon=True, name="mfspark-serving").start()
 
     def refresh(self) -> bool:
-        """Take the store's newest model, and return whether that is another one than before.
+        """Take the model that is served now, and return whether that is another one than before.
 
         Raises
         ------

@@ -64,10 +64,10 @@ def run_jobs(name: str, jobs: Sequence[Job], argv: Sequence[str] | None = None) 
         config = load(arguments.config, [*arguments.set, *_start(arguments)], arguments.run_id)
         run_id = config.run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         with _progress(arguments.level):
-            spark = _session(config)
+            spark = session_of(config)
             reports = [job(spark, config, run_id) for job in jobs]
     except Exception as error:
-        return _fail(name, error, arguments.debug)
+        return failed(name, error, arguments.debug)
     sys.stdout.write(without_secret("\n".join(summary(run_id, reports))) + "\n")
     return OK
 
@@ -115,7 +115,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     if name in ("train", "run"):
         parser.add_argument(
-            "--from", dest="start", metavar="latest|VERSION", help="start from that model's factors: a daily refresh"
+            "--from", dest="start", metavar="latest|VERSION|ALIAS", help="whose factors to start from: a daily refresh"
         )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     told = parser.add_mutually_exclusive_group()
@@ -157,7 +157,8 @@ def _progress(level: int) -> Iterator[None]:
         logger.level, logger.propagate = before
 
 
-def _session(config: Config) -> SparkSession:
+def session_of(config: Config) -> SparkSession:
+    """Return the session of a configuration, in which errors are nobody's business but the command's."""
     settings = {key: str(value) for key, value in config.spark.conf.items()}
     spark = spark_session(config.spark.app_name, config.spark.master, settings)
     # Errors are reported here, in one line: not by PySpark's own logger, nor by the local JVM.
@@ -167,7 +168,18 @@ def _session(config: Config) -> SparkSession:
     return spark
 
 
-def _fail(name: str, error: Exception, debug: bool) -> int:
+def failed(name: str, error: Exception, debug: bool) -> int:
+    """Write an error as one line to stderr, and return the exit code: 2 where the input is wrong, else 1.
+
+    Parameters
+    ----------
+    name : str
+        The command's.
+    error : Exception
+        What was raised.
+    debug : bool
+        Whether its traceback is shown.
+    """
     if debug:
         sys.stderr.write(without_secret("".join(traceback.format_exception(error))))
     if isinstance(error, MFSparkError):

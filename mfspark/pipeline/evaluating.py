@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from numpy import isfinite
@@ -24,10 +24,11 @@ from mfspark.evaluation import (
     rating_metrics,
     rating_segments,
 )
+from mfspark.pipeline.gating import ERRORS, Decision, pass_gate
 from mfspark.pipeline.predicting import served_model
 from mfspark.pipeline.ratings import FOLD_IN, HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.pipeline.reporting import check_report, write_report
-from mfspark.store import Location, Registry, tables
+from mfspark.store import Location, ModelVersion, Registry, tables
 
 BASELINES = {"popular": "popularity baseline", "bias_only": "bias-only baseline", "mean_only": "mean-only baseline"}
 SHOWN = ("ndcgAtK", "hitRateAtK", "recallAtK", "coverageAtK", "noveltyAtK", "popularityAtK")
@@ -47,6 +48,7 @@ class EvaluateReport:
     noise_floor: float | None
     rankings: Mapping[str, dict[str, float]] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
+    gate: Decision | None = None
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -64,7 +66,8 @@ class EvaluateReport:
         for name, found in self.rankings.items():
             text.append(f"{_called(name)} " + " ".join(f"{found.get(metric, 0.0):13.4f}" for metric in SHOWN))
         rest = {name: value for name, value in self.rankings.get("", {}).items() if name not in (*SHOWN, "users")}
-        return text + [f"{name:<24} {value:.4f}" for name, value in rest.items()]
+        text += [f"{name:<24} {value:.4f}" for name, value in rest.items()]
+        return text if self.gate is None else [*text, self.gate.line()]
 
     def metrics(self) -> dict[str, float]:
         """Return every metric by name, as in the table ``metrics``; a baseline's name stands before its metrics."""
@@ -141,6 +144,8 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
     if no_ratings and config.evaluate.k is None:
         what = "users held out whole" if folded is not None else "a model of implicit feedback"
         raise DataError(f"evaluate.k is missing: {what} can only be evaluated by ranking; set it to 10, say")
+    if no_ratings and config.gate.metric in ERRORS:
+        raise DataError(f"gate.metric: {config.gate.metric} cannot be measured here; take one of a ranking")
     found, segments = ({}, []) if no_ratings else _rating_metrics(held, config, keep)
     rankings, parts = _rankings(held, config, keep)
     store = Location(config.store.location)
@@ -157,19 +162,48 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         marks = F.lit(run_id).alias("run_id"), F.lit(version.version).cast("bigint").alias("model_version")
         rows = reduce(DataFrame.unionAll, segments + parts).select(*marks, "*")
         tables.replace_slice(rows, store.table("segments"), "run_id", run_id)
+    gate = pass_gate(spark, config, run_id, version, partial(_against, spark, config, keep, held, rankings))
     write_report(spark, config, version, held.model)
-    return report
+    return report if gate is None else replace(report, gate=gate, tables=(*report.tables, store.table("gate")))
+
+
+def _against(
+    spark: SparkSession,
+    config: Config,
+    keep: Keep,
+    held: HeldOut,
+    rankings: Mapping[str, dict[str, float]],
+    champion: ModelVersion,
+) -> tuple[float, float]:
+    """Return the gate's metric of a model and of the champion: errors on the rows that both can predict."""
+    metric, other = str(config.gate.metric), served_model(spark, config, champion)
+    if metric not in ERRORS:
+        lists = keep(_own_lists(held._replace(model=other), config))
+        n_items = held.model.itemFactors.count()
+        found = ranking_metrics(lists, _relevant(held, config), config.evaluate.k or 1, n_items)
+        return rankings[""][metric], found[metric]
+    own = held.model.transform(held.rows).select("user", "item", "rating", F.col("prediction").alias("own"))
+    both = other.transform(own).where("NOT isnan(own) AND NOT isnan(prediction)")
+    both = keep(both.where("own IS NOT NULL AND prediction IS NOT NULL"))
+    clip = _clip(held, config)
+    values = [getattr(rating_metrics(both, "rating", column, clip), metric) for column in ("own", "prediction")]
+    return values[0], values[1]
 
 
 def _rating_metrics(held: HeldOut, config: Config, keep: Keep) -> tuple[dict[str, RatingMetrics], list[DataFrame]]:
     """Return the errors of the model and of both baselines on the same rows, and these by segments."""
     predicted = keep(_all_predictions(held.model, held.train, held.rows, config))
-    clip = rating_range(config, config.evaluate.clip)
-    if clip is None and config.evaluate.clip and isfinite(held.model.fitted.limits).all():
-        clip = held.model.fitted.limits  # its predictions are clipped: the baselines' are, too
+    clip = _clip(held, config)
     columns = {"": "prediction", "bias_only": "bias_only", "mean_only": "mean_only"}
     found = {name: rating_metrics(predicted, "rating", column, clip) for name, column in columns.items()}
     return found, [rating_segments(predicted, held.train, tuple(columns.values()))] if config.evaluate.segments else []
+
+
+def _clip(held: HeldOut, config: Config) -> tuple[float, float] | None:
+    clip = rating_range(config, config.evaluate.clip)
+    if clip is None and config.evaluate.clip and isfinite(held.model.fitted.limits).all():
+        return held.model.fitted.limits  # its predictions are clipped: others are, too
+    return clip
 
 
 def _all_predictions(model: Any, train: DataFrame, holdout: DataFrame, config: Config) -> DataFrame:
@@ -193,26 +227,37 @@ def _rankings(held: HeldOut, config: Config, keep: Keep) -> tuple[dict[str, dict
     settings, k = config.evaluate, config.evaluate.k
     if k is None:
         return {}, []
-    pairs = held.train.select("user", "item")
-    if held.folded is None:
-        seen, users = pairs, pairs
-        own = held.model.recommendForAllUsers(k, seen=seen)
-    else:
-        known = held.model.itemFactors.select(F.col("id").alias("item"))
-        rated = held.folded.join(known, "item", "left_semi")
-        seen, users = rated.select("user", "item"), held.folded
-        own = held.model.recommendForNewUsers(
-            rated, k, ratingCol="" if held.model.fitted.settings.implicit else "rating"
-        )
+    pairs, rated = held.train.select("user", "item"), _rated(held)
+    seen = pairs if rated is None else rated.select("user", "item")
+    users = pairs if held.folded is None else held.folded
     lists = {
-        "": keep(own),
+        "": keep(_own_lists(held, config)),
         "popular": popularity_ranking(held.train, users, k, seen),
         "bias_only": bias_ranking(held.train, users, k, seen, damping=settings.damping_item),
     }
-    relevant = keep(held.rows.where(F.col("rating") >= settings.relevant).select("user", "item"))
-    n_items = held.model.itemFactors.count()
+    relevant, n_items = keep(_relevant(held, config)), held.model.itemFactors.count()
     found = {name: ranking_metrics(of, relevant, k, n_items, train=pairs) for name, of in lists.items()}
     return found, [ranking_segments(lists[""], relevant, pairs, k)] if settings.segments else []
+
+
+def _rated(held: HeldOut) -> DataFrame | None:
+    """Return what users who are folded in have rated of the items that the model knows."""
+    if held.folded is None:
+        return None
+    return held.folded.join(held.model.itemFactors.select(F.col("id").alias("item")), "item", "left_semi")
+
+
+def _own_lists(held: HeldOut, config: Config) -> DataFrame:
+    """Return the best items of every user, without those that are seen."""
+    k, rated = config.evaluate.k, _rated(held)
+    if rated is None:
+        return held.model.recommendForAllUsers(k, seen=held.train.select("user", "item"))
+    rating = "" if held.model.fitted.settings.implicit else "rating"
+    return held.model.recommendForNewUsers(rated, k, ratingCol=rating)
+
+
+def _relevant(held: HeldOut, config: Config) -> DataFrame:
+    return held.rows.where(F.col("rating") >= config.evaluate.relevant).select("user", "item")
 
 
 def _noise_floor(spark: SparkSession, config: Config, record: dict[str, Any]) -> float | None:

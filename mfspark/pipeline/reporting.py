@@ -21,6 +21,7 @@ from mfspark.report.gather import flat
 from mfspark.report.rows import title_column
 from mfspark.report.structure import Before, Facts, Quality, Rejected, Table, Version, shortened
 from mfspark.store import Location, ModelVersion, Registry, tables
+from mfspark.store.compare import measured
 from mfspark.store.tables import one_line
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def _facts(
         found,
         version=Version(version.version, version.run_id, created, location.root),
         parameters=_parameters(version),
-        metrics=_metrics(spark, location, version),
+        metrics=measured(spark, location, version),
         stages=dict(seconds if seconds is not None else version.metrics.get(STAGES, {})),
         quality=_quality(spark, location, logged, version),
         lineage=_lineage(spark, location, record, logged),
@@ -98,17 +99,6 @@ def _parameters(version: ModelVersion) -> dict[str, Any]:
     found |= {f"split.{name}": value for name, value in record.get("split", {}).items()}
     read = {name: value for name, value in record.items() if name != "split"}
     return found | {name: without_secret(value) if isinstance(value, str) else value for name, value in read.items()}
-
-
-def _metrics(spark: SparkSession, location: Location, version: ModelVersion) -> dict[str, float]:
-    """Return the newest evaluation of each metric since the version was published."""
-    address = location.table("metrics")
-    if not tables.exists(spark, address):
-        return {}
-    rows = tables.read(spark, address).where(F.col("model_version") == version.version)
-    rows = rows.where(F.col("evaluated_at") >= F.lit(version.created_at))
-    newest = rows.groupBy("metric").agg(F.max_by("value", "evaluated_at").alias("value")).orderBy("metric").collect()
-    return {row["metric"]: row["value"] for row in newest}
 
 
 def _ingested(spark: SparkSession, location: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -160,4 +150,4 @@ def _before(spark: SparkSession, location: Location, version: ModelVersion) -> B
         return None
     last = older[-1]
     numbers = {name: value for name, value in last.metrics.items() if isinstance(value, int | float)}
-    return Before(last.version, last.run_id, numbers | _metrics(spark, location, last), _parameters(last))
+    return Before(last.version, last.run_id, numbers | measured(spark, location, last), _parameters(last))

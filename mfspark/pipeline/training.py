@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mfspark.config import ESTIMATORS, Config
-from mfspark.errors import ConfigError, ParameterError
+from mfspark.errors import ConfigError, ParameterError, StoreError
 from mfspark.model.load import load_model
 from mfspark.model.popular import counted
 from mfspark.pipeline.ratings import (
@@ -123,14 +123,28 @@ def start_of(registry: Registry, config: Config, run_id: str) -> ModelVersion | 
         There is no such version.
     """
     asked = config.train
-    if asked.start_version is not None:
-        return registry.get(asked.start_version)
-    if asked.start_from is None:
+    if asked.start_version not in (None, "latest"):
+        return _asked_start(registry, asked.start_version, run_id)
+    if asked.start_from is None and asked.start_version is None:
         return None
     newest = registry.newest_other(run_id)
     if newest is None:
         LOGGER.info("no other model has been published: the fit starts from drawn factors")
     return newest
+
+
+def _asked_start(registry: Registry, asked: int | str, run_id: str) -> ModelVersion:
+    """Return a version by number or alias: of an alias that the run itself has taken, the version before."""
+    found = registry.get(asked)
+    if found.run_id != run_id or not isinstance(asked, str):
+        return found
+    there = {model.version: model for model in registry.list() if model.run_id != run_id}
+    before = [number for number in registry.alias(asked).trail if number in there]
+    if not before:
+        raise StoreError(
+            f"alias {asked!r} is at version {found.version}, of this run itself, and was at no other before"
+        )
+    return there[before[-1]]
 
 
 def checkpoints_of(config: Config, run_id: str) -> str:

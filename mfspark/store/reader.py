@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mfspark.errors import SetupError, StoreError
 from mfspark.store.schemas import MODEL_TABLES, ModelVersion
+from mfspark.store.standing import Standing, missing, no_alias, number_of
 
 
 class Reader:
@@ -38,8 +39,8 @@ class Reader:
         rows = self._open("models").to_pyarrow_table().to_pylist()
         return sorted(map(ModelVersion.stored, rows))
 
-    def get(self, version: int | None = None) -> ModelVersion:
-        """Return a published model, the newest by default.
+    def get(self, version: int | str | None = None) -> ModelVersion:
+        """Return a published model by its number or an alias, the newest by default.
 
         Raises
         ------
@@ -49,11 +50,15 @@ class Reader:
         published = self.list()
         if not published:
             raise StoreError(f"no model has been published in {self.location}: run a training job with this store")
-        found = {model.version: model for model in published}
-        if version is not None and version not in found:
-            known = ", ".join(map(str, sorted(found)[-10:]))
-            raise StoreError(f"no model of version {version} in {self.location}; published versions: {known}")
-        return published[-1] if version is None else found[version]
+        if version is None or version == "latest":
+            return published[-1]
+        number = number_of(version)
+        if number is None:
+            number = self._alias(str(version))
+        for model in published:
+            if model.version == number:
+                return model
+        raise StoreError(missing(f"version {number}", published, self._standing().retired(number), self.location))
 
     def read(self, model: ModelVersion, names: Iterable[str]) -> dict[str, pa.Table]:
         """Return some tables of a model (keys of ``schemas.MODEL_TABLES``), all of its one attempt.
@@ -74,6 +79,17 @@ class Reader:
         if self.get(model.version).attempt != model.attempt:
             raise StoreError(f"version {model.version} was replaced by a re-run: look the version up again")
         return found
+
+    def _alias(self, name: str) -> int:
+        found = self._standing().aliases
+        if name not in found:
+            raise StoreError(no_alias(name, found, self.location))
+        return found[name].version
+
+    def _standing(self) -> Standing:
+        if not _deltalake().DeltaTable.is_deltatable(self._address("aliases"), self._options):
+            return Standing({}, (), None)
+        return Standing.stored(self._open("aliases").to_pyarrow_table().to_pylist(), None)
 
     def _address(self, name: str) -> str:
         return f"{self.location}/{name}"

@@ -11,18 +11,15 @@ user_factors, item_factors, model_user_ids, model_item_ids,         appended, on
 history, parameters                                                 ``run_id`` and ``attempt``
 models      version, run_id, attempt, created_at, parameters,       one MERGE per publication
             metrics
+aliases     alias, version, attempt, told; without an alias the     one overwrite per change
+            mark of a retired version
 ==========  ======================================================  ==========================
 """
 
 from __future__ import annotations
 
 import builtins
-import json
-import re
-import uuid
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
@@ -30,12 +27,13 @@ from pyspark.sql import functions as F
 
 from mfspark.errors import StoreError
 from mfspark.store import tables
-from mfspark.store.at_once import at_once
-from mfspark.store.schemas import ATTEMPT_COLUMNS, MODEL_TABLES, MODELS, ModelTable, ModelVersion
-from mfspark.store.tables import Location, literal
-
-FIRST_WRITTEN = "user_ids"  # and last deleted: where an attempt has no row in it, it has none anywhere
-_RUN_ID = re.compile(r"^[\w.:+@=-]{1,200}$")
+from mfspark.store.aliases import Aliases
+from mfspark.store.compare import Comparison, compare
+from mfspark.store.publishing import Publisher, listed
+from mfspark.store.retention import Retirement, retire
+from mfspark.store.schemas import ATTEMPT_COLUMNS, MODEL_TABLES, ModelTable, ModelVersion
+from mfspark.store.standing import Alias, missing, no_alias, number_of
+from mfspark.store.tables import Location
 
 
 class Publishable(Protocol):
@@ -63,25 +61,27 @@ class Registry:
     >>> registry = Registry(spark, "/data/store")
     >>> published = registry.publish("run-7", model)
     >>> registry.read(published, "user_factors")
+    >>> registry.promote(published.version)
+    >>> registry.get("champion")
     """
 
     def __init__(self, spark: SparkSession, location: str | Location):
-        self._spark = spark
+        self.spark = spark
         self.location = location if isinstance(location, Location) else Location(location)
-        self._models = self.location.table("models")
+        self._publisher = Publisher(spark, self.location)
+        self._aliases = Aliases(spark, self.location)
 
     def list(self) -> builtins.list[ModelVersion]:
         """Return every published model, oldest first (empty where nothing was published yet)."""
-        rows = tables.find(self._spark, self._models)
-        return [] if rows is None else sorted(ModelVersion.stored(row.asDict()) for row in rows.collect())
+        return listed(self.spark, self.location)
 
-    def get(self, version: int | None = None, run_id: str | None = None) -> ModelVersion:
-        """Return one published model: the latest, a version number, or a run id's.
+    def get(self, version: int | str | None = None, run_id: str | None = None) -> ModelVersion:
+        """Return one published model: the latest (also by the name "latest"), a version number, an alias, a run id's.
 
         Raises
         ------
         StoreError
-            There is no such model; the message lists those that exist.
+            There is no such model, or it was retired; the message lists those that exist.
         ValueError
             Both a version and a run id were given.
         """
@@ -90,14 +90,115 @@ class Registry:
         published = self.list()
         if not published:
             raise StoreError(f"no model has been published in {self.location.root}: run a training job with this store")
-        if version is None and run_id is None:
+        if run_id is None and version in (None, "latest"):
             return published[-1]
+        number = None if version is None else number_of(version)
+        if number is None and version is not None:
+            number = self.alias(str(version)).version
         for model in published:
-            if model.version == version or model.run_id == run_id:
+            if model.version == number or model.run_id == run_id:
                 return model
-        wanted = f"version {version}" if version is not None else f"run id {run_id!r}"
-        known = ", ".join(f"{model.version} (run {model.run_id})" for model in published[-10:])
-        raise StoreError(f"no model of {wanted} in {self.location.root}; published versions: {known}")
+        wanted = f"version {number}" if number is not None else f"run id {run_id!r}"
+        mark = self._aliases.read().retired(number, run_id)
+        raise StoreError(missing(wanted, published, mark, self.location.root))
+
+    def aliases(self) -> dict[str, Alias]:
+        """Return every alias by its name, in order (empty where nothing was promoted yet)."""
+        return self._aliases.read().aliases
+
+    def alias(self, name: str) -> Alias:
+        """Return an alias: where it points, and where it pointed before.
+
+        Raises
+        ------
+        StoreError
+            There is none of that name; the message lists those that exist.
+        """
+        found = self.aliases()
+        if name not in found:
+            raise StoreError(no_alias(name, found, self.location.root))
+        return found[name]
+
+    def promote(self, version: int | str, alias: str = "champion", by: str = "promote") -> Alias:
+        """Let an alias point at a version, by one commit; an alias that does so already is left alone.
+
+        Parameters
+        ----------
+        version : int or str
+            A version number, "latest" or another alias.
+        alias : str, default "champion"
+            A letter, then at most 63 letters, digits, ``_``, ``.`` or ``-``.
+        by : str, default "promote"
+            What the alias' history is to say about it.
+
+        Raises
+        ------
+        StoreError
+            There is no such version, or it was retired, or the alias' name is not usable.
+        """
+        return self._aliases.promote(self.get(version).version, alias, by)
+
+    def rollback(self, alias: str = "champion", by: str = "rollback") -> Alias:
+        """Let an alias point at the version before, by one commit; called again it goes back further.
+
+        Parameters
+        ----------
+        alias : str, default "champion"
+            Its name.
+        by : str, default "rollback"
+            What the alias' history is to say about it.
+
+        Raises
+        ------
+        StoreError
+            There is no such alias, or no version before that still exists.
+        """
+        return self._aliases.rollback(alias, by)
+
+    def compare(self, a: int | str, b: int | str) -> Comparison:
+        """Return what differs between two versions: metrics, parameters, ids gained and lost, drift of the factors.
+
+        The factors of the first are rotated onto those of the second before they are compared, since a rotation changes
+        no prediction. Of ids beyond 64 MB of factors a sample is compared, chosen by a hash of the id.
+
+        Parameters
+        ----------
+        a, b : int or str
+            Version numbers or aliases.
+
+        Raises
+        ------
+        StoreError
+            There is no such version.
+        """
+        return compare(self.spark, self.location, self.load, self.get(a), self.get(b))
+
+    def retire(
+        self, keep: int, dry_run: bool = False, vacuum_hours: float | None = None, force: bool = False
+    ) -> Retirement:
+        """Delete the rows of versions that are not among the newest, under no alias, nor where a rollback would go.
+
+        What is deleted is gone for those who look it up from now on; a reader at work keeps its files until they are
+        vacuumed. A retirement that was killed goes on where it stopped, with the next one.
+
+        Parameters
+        ----------
+        keep : int
+            How many of the newest versions stay in any case, >= 1.
+        dry_run : bool, default False
+            Only tell what would be done.
+        vacuum_hours : float, optional
+            Delete also the files that the model tables have needed no more for so many hours: 168, seven days, or more.
+            By default no files are deleted.
+        force : bool, default False
+            Take fewer hours, which breaks whoever reads or writes an older state at the moment.
+
+        Raises
+        ------
+        StoreError
+            ``keep`` or ``vacuum_hours`` is too small; the message says why.
+        """
+        return retire(self.spark, self.location, keep, dry_run, vacuum_hours, force)
 
     def newest_other(self, run_id: str) -> ModelVersion | None:
         """Return the newest model from before a run, None where there is none.
@@ -215,129 +316,12 @@ class Registry:
             A table or column is missing, the type of the ids is not the store's, or a later attempt of the same run
             has been published meanwhile.
         """
-        check_run_id(run_id)
-        attempt = _new_attempt()
-        told = _json(parameters), _json(metrics or {})
-        rows = self._prepare(run_id, attempt, model_tables, parameters)
-        self._append(FIRST_WRITTEN, rows.pop(FIRST_WRITTEN))
-        appends = [partial(self._append, name, frame) for name, frame in rows.items()]
-        older = f"run_id = {literal(run_id)} AND attempt < {literal(attempt)}"
-        asked: tuple[Callable[[], Any], ...] = partial(self._free_version, run_id), partial(self._has_rows, older)
-        *_, version, stale = at_once(self._spark, [*appends, *asked])
-        published = self._publish_row(version, run_id, attempt, *told)
-        if stale:
-            self._delete_attempts(older)
-        return published
-
-    def _prepare(
-        self, run_id: str, attempt: str, model_tables: Mapping[str, DataFrame], parameters: Mapping[str, Any]
-    ) -> dict[str, DataFrame]:
-        """Return the rows of every table, after a check of all of them: nothing is written yet."""
-        pairs = [(str(name), json.dumps(value)) for name, value in parameters.items()]
-        given = {**model_tables, "parameters": self._spark.createDataFrame(pairs, "name string, value string")}
-        prepared = {}
-        for name, spec in MODEL_TABLES.items():
-            if name not in given and spec.may_lack:
-                continue
-            if name not in given:
-                raise StoreError(f"the model to publish lacks the table {name!r}; it needs {', '.join(MODEL_TABLES)}")
-            rows = _fit_columns(given[name], name, spec)
-            prepared[name] = rows.select(F.lit(run_id).alias("run_id"), F.lit(attempt).alias("attempt"), "*")
-        checks = [partial(tables.check_types, rows, self._address(name)) for name, rows in prepared.items()]
-        at_once(self._spark, checks)
-        return prepared
-
-    def _append(self, name: str, rows: DataFrame) -> None:
-        more = MODEL_TABLES[name].open_ended
-        tables.append(rows, self._address(name), ATTEMPT_COLUMNS, new_columns=more, checked=True)
-
-    def _free_version(self, run_id: str) -> int:
-        """Return the number of a run in the table of models, which is created where there is none."""
-        tables.create(self._spark, self._models, MODELS, properties={"delta.isolationLevel": "Serializable"})
-        return _version_for(run_id, self.list())
-
-    def _publish_row(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> ModelVersion:
-        while True:
-            tables.retry_on_conflict(lambda v=version: self._merge(v, run_id, attempt, parameters, metrics))  # type: ignore[misc]
-            published = self.list()
-            own = next((model for model in published if model.run_id == run_id), None)
-            if own is not None and own.attempt == attempt:
-                return own
-            if own is not None and own.attempt > attempt:
-                raise StoreError(
-                    f"run {run_id} was published by a later attempt as version {own.version}; this one is void"
-                )
-            # Another run took the version number between the look-up and the MERGE: take the next one.
-            version = _version_for(run_id, published)
-
-    def _merge(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> None:
-        # A version number already taken matches and is left alone, so no number is ever given twice.
-        source = (
-            f"SELECT {version}L AS version, {literal(run_id)} AS run_id, {literal(attempt)} AS attempt, "
-            f"current_timestamp() AS created_at, {literal(parameters)} AS parameters, {literal(metrics)} AS metrics"
-        )
-        self._spark.sql(
-            f"MERGE INTO {tables.sql_name(self._models)} AS t USING ({source}) AS s "
-            "ON t.run_id = s.run_id OR t.version = s.version "
-            "WHEN MATCHED AND t.run_id = s.run_id AND t.attempt < s.attempt THEN UPDATE SET attempt = s.attempt, "
-            "created_at = s.created_at, parameters = s.parameters, metrics = s.metrics "
-            "WHEN NOT MATCHED THEN INSERT *"
-        ).collect()
-
-    def _has_rows(self, attempts: str) -> bool:
-        first = tables.read(self._spark, self._address(FIRST_WRITTEN))
-        return first.where(attempts).select("attempt").first() is not None
-
-    def _delete_attempts(self, attempts: str) -> None:
-        lacking = [name for name, spec in MODEL_TABLES.items() if spec.may_lack and not self._has_table(name)]
-        others = [self._address(name) for name in MODEL_TABLES if name not in (FIRST_WRITTEN, *lacking)]
-        at_once(self._spark, [partial(tables.delete, self._spark, address, attempts) for address in others])
-        tables.delete(self._spark, self._address(FIRST_WRITTEN), attempts)
-
-    def _has_table(self, name: str) -> bool:
-        return tables.exists(self._spark, self._address(name))
+        return self._publisher.publish(run_id, model_tables, parameters, metrics)
 
     def _read_attempt(self, model: ModelVersion, spec: ModelTable) -> DataFrame | None:
         address = self.location.table(spec.stored_as)
-        rows = tables.find(self._spark, address) if spec.may_lack else tables.read(self._spark, address)
+        rows = tables.find(self.spark, address) if spec.may_lack else tables.read(self.spark, address)
         if rows is None:
             return None
         own = rows.where((F.col("run_id") == model.run_id) & (F.col("attempt") == model.attempt))
         return own.drop(*ATTEMPT_COLUMNS)
-
-    def _address(self, name: str) -> str:
-        return self.location.table(MODEL_TABLES[name].stored_as)
-
-
-def check_run_id(run_id: str) -> str:
-    """Return a run id, or raise StoreError when it has characters that cannot stand in a path or a key."""
-    if not _RUN_ID.match(run_id):
-        raise StoreError(f"run id {run_id!r} is not usable: take 1 to 200 letters, digits or any of _ . : + @ = -")
-    return run_id
-
-
-def _version_for(run_id: str, published: builtins.list[ModelVersion]) -> int:
-    own = [model.version for model in published if model.run_id == run_id]
-    return own[0] if own else 1 + max((model.version for model in published), default=0)
-
-
-def _fit_columns(df: DataFrame, name: str, spec: ModelTable) -> DataFrame:
-    missing = [column for column in spec.columns if column not in (*df.columns, *spec.optional)]
-    if missing:
-        raise StoreError(f"table {name} of the model to publish lacks the column {missing[0]!r}; it has {df.columns}")
-    given = {column: kind for column, kind in spec.columns.items() if column in df.columns}
-    casts = [F.col(c).cast(kind).alias(c) if kind else F.col(c) for c, kind in given.items()]
-    extra = [F.col(column) for column in df.columns if column not in spec.columns] if spec.open_ended else []
-    return df.select(*casts, *extra)
-
-
-def _new_attempt() -> str:
-    # Sorts by its start: an older attempt of the same run neither replaces nor deletes a newer one.
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}"
-
-
-def _json(values: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(dict(values), sort_keys=True)
-    except TypeError as error:
-        raise StoreError(f"the parameters or metrics of a model must be JSON values: {error}") from error

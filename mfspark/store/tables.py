@@ -229,10 +229,10 @@ def append(
         retry_on_conflict(lambda: _save(writer, address))
 
 
-def append_if_unchanged(df: DataFrame, address: str, version: int) -> bool:
-    """Append rows that were computed from one version of a table, unless another writer did the same first.
+def write_if_unchanged(df: DataFrame, address: str, version: int, mode: str = "append") -> bool:
+    """Write rows that were computed from one version of a table, unless another writer did the same first.
 
-    Delta drops an append whose application id has already committed this transaction number, and refuses two at once.
+    Delta drops a write whose application id has already committed this transaction number, and refuses two at once.
 
     Parameters
     ----------
@@ -242,6 +242,8 @@ def append_if_unchanged(df: DataFrame, address: str, version: int) -> bool:
         An existing table.
     version : int
         The version the rows were computed from.
+    mode : str
+        "append", or "overwrite": the rows take the place of all others.
 
     Returns
     -------
@@ -252,8 +254,8 @@ def append_if_unchanged(df: DataFrame, address: str, version: int) -> bool:
     mark = uuid.uuid4().hex
     options = {"txnAppId": "mfspark", "txnVersion": str(version + 1), "userMetadata": mark}
     try:
-        with _store_errors(f"cannot append to the table {address}"):
-            _save(df.write.format("delta").mode("append").options(**options), address)
+        with _store_errors(f"cannot write the table {address}"):
+            _save(df.write.format("delta").mode(mode).options(**options), address)
     except Exception as error:  # Delta's conflicts reach Python as several unrelated classes
         if not is_conflict(error):
             raise

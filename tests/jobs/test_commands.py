@@ -75,7 +75,7 @@ def failing(error):
     "error", [TrainingError("the loss is NaN"), RuntimeError("a bug"), MemoryError("full")], ids=str
 )
 def test_what_is_no_bad_input_ends_with_code_1_and_a_traceback_on_demand(conf, capsys, monkeypatch, error, debug):
-    monkeypatch.setattr("mfspark.pipeline.command._session", lambda config: None)  # noqa: ARG005
+    monkeypatch.setattr("mfspark.pipeline.command.session_of", lambda config: None)  # noqa: ARG005
     arguments = ["--config", conf, *(["--debug"] if debug else [])]
     assert run_jobs("train", [failing(error)], arguments) == 1
     shown = capsys.readouterr().err
@@ -93,7 +93,7 @@ def test_progress_is_logged_to_stderr_by_its_level(conf, capsys, monkeypatch, op
         logging.getLogger("py4j").info("noise")
         return IngestReport(run_id, "here", 0, 0, 0, 0, 0, 1, 5, 0, None)
 
-    monkeypatch.setattr("mfspark.pipeline.command._session", lambda config: None)  # noqa: ARG005
+    monkeypatch.setattr("mfspark.pipeline.command.session_of", lambda config: None)  # noqa: ARG005
     assert run_jobs("train", [job], ["--config", conf, *options]) == 0
     assert capsys.readouterr().err == ref
     assert not logging.getLogger("mfspark").handlers
@@ -121,7 +121,7 @@ def test_quiet_holds_for_the_progress_of_a_fit_on_a_terminal(conf, monkeypatch, 
         raise TrainingError("enough")
 
     paces = []
-    monkeypatch.setattr("mfspark.pipeline.command._session", lambda config: None)  # noqa: ARG005
+    monkeypatch.setattr("mfspark.pipeline.command.session_of", lambda config: None)  # noqa: ARG005
     assert run_jobs("train", [job], ["--config", conf, *options]) == 1
     assert paces == [ref]
 

@@ -20,6 +20,7 @@ from mfspark import LocalModel, Serving, SetupError, StoreError
 from mfspark.kernels.csr import Side
 from mfspark.model.described import description
 from mfspark.store import reader
+from mfspark.store.standing import ALIASES, Alias, Change, Mark
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -60,12 +61,38 @@ def test_a_store_is_read_version_by_version(tmp_path):
         assert model.fitted.settings == one.settings and model.fitted.ids[0].equals(one.ids[0])
         for side in Side:
             np.testing.assert_array_equal(model.fitted.sides[side], one.sides[side])
-    with pytest.raises(StoreError, match="^no model of version 3 in .*; published versions: 1, 2$"):
+    with pytest.raises(StoreError, match=r"^no model of version 3 in .*; published versions: 1 .*, 2 \(run run-2\)$"):
         LocalModel.load(str(store), 3)
     old = LocalModel.load(str(store), 1)
     assert old.refreshed().version == 2 and repr(old).startswith("LocalModel: version 1, rank=4, 30 users")
     newest = old.refreshed()
     assert newest.refreshed() is newest
+
+
+def point(store, version):
+    """Let the alias champion point at a version, as ``Registry.promote`` does (tests/store/test_aliases.py)."""
+    change = Change(version, "a", "2026-01-01T00:00:00+00:00", "promote")
+    rows = [Alias("champion", version, (version,), (change,)).row(), Mark(9, "a", "run-9", "2026", True).row()]
+    table = pa.Table.from_pylist([dict(zip(ALIASES, row, strict=True)) for row in rows])
+    deltalake.write_deltalake(str(store / "aliases"), table, mode="overwrite")
+
+
+def test_an_alias_is_followed_forth_and_back(tmp_path):
+    publish(tmp_path, fitted(1), 1)
+    with pytest.raises(StoreError, match="no alias 'champion' in .*; no version has been promoted yet"):
+        LocalModel.load(str(tmp_path), "champion")
+    point(tmp_path, 1)
+    publish(tmp_path, fitted(2), 2)
+    with Serving(str(tmp_path), version="champion") as serving:
+        assert serving.model.version == 1 and serving.refresh() is False
+        for version in (2, 1):
+            point(tmp_path, version)
+            assert serving.refresh() is True and serving.model.version == version
+    assert LocalModel.load(str(tmp_path), "latest").version == LocalModel.load(str(tmp_path), "2").version == 2
+    with pytest.raises(StoreError, match=r"no alias 'next' in .*; aliases: champion \(version 1\)$"):
+        LocalModel.load(str(tmp_path), "next")
+    with pytest.raises(StoreError, match=r"^version 9 \(run run-9\) in .* was retired at 2026; published versions: 1 "):
+        LocalModel.load(str(tmp_path), 9)
 
 
 def test_a_model_replaced_by_a_re_run_is_read_again(tmp_path, monkeypatch):

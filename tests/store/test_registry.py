@@ -132,7 +132,7 @@ def test_a_rerun_replaces_its_run_and_a_reader_of_the_old_attempt_is_told(spark,
 def test_an_older_attempt_that_comes_last_is_void(spark, tmp_path, monkeypatch):
     registry = Registry(spark, str(tmp_path))
     registry.publish_tables("run-1", model_tables(spark, 1), {})
-    monkeypatch.setattr("mfspark.store.registry._new_attempt", lambda: "19990101T000000000000-slow")
+    monkeypatch.setattr("mfspark.store.publishing._new_attempt", lambda: "19990101T000000000000-slow")
     with pytest.raises(StoreError, match="published by a later attempt as version 1; this one is void"):
         registry.publish_tables("run-1", model_tables(spark, 2), {})
     assert values_of(registry, registry.get()) == {1.0}

@@ -83,7 +83,7 @@ def test_an_append_computed_from_an_old_version_is_dropped(spark, tmp_path):
     version = tables.current_version(spark, address)
 
     def append(key, index, seen):
-        return tables.append_if_unchanged(spark.createDataFrame([(key, index)], columns), address, seen)
+        return tables.write_if_unchanged(spark.createDataFrame([(key, index)], columns), address, seen)
 
     assert append("b", 1, version)
     assert not append("c", 1, version)
@@ -149,6 +149,6 @@ def test_appends_at_once_from_one_version_let_one_through(spark, tmp_path):
     version = tables.current_version(spark, address)
     given = [spark.createDataFrame([(key, 1)], columns) for key in "bcd"]
     with ThreadPoolExecutor(3) as pool:
-        comp_won = list(pool.map(lambda df: tables.append_if_unchanged(df, address, version), given))
+        comp_won = list(pool.map(lambda df: tables.write_if_unchanged(df, address, version), given))
     assert sorted(comp_won) == [False, False, True]
     assert tables.read(spark, address).count() == 2
