@@ -26,7 +26,8 @@ ALLOWED = {
     "evaluation": {"store", "report"},
     "report": {"transport"},
     "estimators": {"model", "training", "blocks", "transport", "kernels", "store"},
-    "pipeline": {"config", "data", "store", "evaluation", "report", "model", "estimators", "training", ""},
+    "tracking": {"model", "training", "kernels", "store"},
+    "pipeline": {"config", "data", "store", "evaluation", "report", "model", "estimators", "training", "tracking", ""},
     "": {"errors", "session", "estimators", "model"},
     "jobs": {"pipeline"},
 }

@@ -246,6 +246,25 @@ class ReportConfig(Section):
         return self
 
 
+class TrackingConfig(Section):
+    """A run of MLflow for every run id that trains; needs mfspark[mlflow]."""
+
+    mlflow: Flag = Field(
+        False, description="whether train and evaluate log to MLflow, to the active run if there is one"
+    )
+    uri: Text | None = Field(None, description="the tracking server; null: what MLflow itself is set to")
+    experiment: Text | None = Field(None, description="the experiment; null: what MLflow itself is set to")
+    register_as: Text | None = Field(None, description="the model's name in MLflow's registry; null: not registered")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> TrackingConfig:
+        given = {"uri", "experiment", "register_as"} & self.model_fields_set
+        refuse(
+            not self.mlflow and bool(given), "tracking.uri, experiment, register_as: only allowed with tracking.mlflow"
+        )
+        return self
+
+
 class Config(Section):
     """A job's whole configuration; the estimator is the one whose section is given, ALS where there is none."""
 
@@ -270,6 +289,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     report: ReportConfig = ReportConfig()
     tune: TuneConfig = TuneConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _agrees(self) -> Config:

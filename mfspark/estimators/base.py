@@ -72,6 +72,9 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
     _fixed: ClassVar[dict[str, Any]] = {}  # options of options.OFF that stand at something else here
     _cut_matters = False  # whether the numbers depend on how the sides are cut into blocks
 
+    _listeners: tuple[Hook, ...] = ()
+    """Who else is told of every iteration of a loop that runs in the driver, such as ``tracking.Watch``."""
+
     def __init__(self) -> None:
         super().__init__()
         self._set_model_defaults()
@@ -144,7 +147,8 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
 
     def _hooks(self) -> list[Hook]:
         """Return who is told of every iteration."""
-        return [reporter(self.getOrDefault("maxIter"), pace(self._optional("verbose")), type(self).__name__)]
+        told = reporter(self.getOrDefault("maxIter"), pace(self._optional("verbose")), type(self).__name__)
+        return [told, *self._listeners]
 
     def _result(
         self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0

@@ -28,7 +28,9 @@ from mfspark.pipeline.gating import ERRORS, Decision, pass_gate
 from mfspark.pipeline.predicting import served_model
 from mfspark.pipeline.ratings import FOLD_IN, HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.pipeline.reporting import check_report, write_report
+from mfspark.pipeline.tracked import Tracked
 from mfspark.store import Location, ModelVersion, Registry, tables
+from mfspark.tracking import require_mlflow
 
 BASELINES = {"popular": "popularity baseline", "bias_only": "bias-only baseline", "mean_only": "mean-only baseline"}
 SHOWN = ("ndcgAtK", "hitRateAtK", "recallAtK", "coverageAtK", "noveltyAtK", "popularityAtK")
@@ -124,6 +126,8 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
         The model was trained without a hold-out, or only its ranking can be measured and ``evaluate.k`` is not set.
     """
     check_report(spark, config)
+    if config.tracking.mlflow:
+        require_mlflow()
     with keeping() as keep:
         return _evaluate(spark, config, run_id, keep)
 
@@ -163,7 +167,8 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         rows = reduce(DataFrame.unionAll, segments + parts).select(*marks, "*")
         tables.replace_slice(rows, store.table("segments"), "run_id", run_id)
     gate = pass_gate(spark, config, run_id, version, partial(_against, spark, config, keep, held, rankings))
-    write_report(spark, config, version, held.model)
+    page = write_report(spark, config, version, held.model)
+    Tracked(config, version.run_id, anew=False).evaluated(report.metrics(), page)
     return report if gate is None else replace(report, gate=gate, tables=(*report.tables, store.table("gate")))
 
 

@@ -26,6 +26,7 @@ from mfspark.pipeline.ratings import (
     with_holdout,
 )
 from mfspark.pipeline.reporting import STAGES, check_report, write_report
+from mfspark.pipeline.tracked import Tracked
 from mfspark.store import Location, ModelVersion, Registry, checkpoints, tables
 from mfspark.training.progress import LOGGER
 
@@ -83,6 +84,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     """
     estimator_of(config)._check()
     check_report(spark, config)
+    tracked = Tracked(config, run_id, anew=True)
     registry = Registry(spark, config.store.location)
     initial = start_of(registry, config, run_id)
     record, marks = training_record(spark, config), [time.perf_counter()]
@@ -98,7 +100,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
         if initial is not None:
             estimator.setInitialModel(load_model(registry, initial))
             record["started_from"] = initial.version
-        model = estimator.fit(marked)
+        model = tracked.estimator(estimator).fit(marked)
         marks.append(time.perf_counter())
         trained = marked.where(f"NOT {HOLDOUT}")
         model._popular = counted(trained, config.train.popular, config.train.recent_days, model._kinds[1])
@@ -110,7 +112,7 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     published = registry.publish(run_id, model, metrics, record)
     checkpoints.remove(spark, checkpoints_of(config, run_id))
     seconds = seconds | {"publish": time.perf_counter() - marks[2]}
-    write_report(spark, config, published, model, seconds)
+    tracked.published(model, published, write_report(spark, config, published, model, seconds))
     return TrainReport(run_id, published.version, history, registry.addresses, seconds)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from jobs import models
+from mfspark import LocalModel
 from mfspark.config import parse
 from mfspark.config.sections import GateConfig
 from mfspark.errors import ConfigError, DataError, StoreError
@@ -154,6 +155,7 @@ def test_jobs_take_an_alias(spark, store):
     assert predict(spark, config(model={"version": "champion"}, predict={"n": 2}), "asked").version == 2
     with pytest.raises(StoreError, match=r"no alias 'next' in .*; aliases: champion \(version 2\)$"):
         predict(spark, config(model={"version": "next"}), "asked")
+    assert LocalModel.load(config().store.location, "champion").version == 2
     registry, asked = Registry(spark, config().store.location), config(train={"start_version": "champion"})
     assert [start_of(registry, asked, run).version for run in ("day-9", "day-2")] == [2, 1]
 
