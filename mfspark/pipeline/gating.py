@@ -41,6 +41,8 @@ class Decision:
         Whether the alias points at it.
     reason : str
         Why, in words.
+    settled : bool
+        Whether it was decided on earlier, so that nothing is to be done.
     """
 
     version: int
@@ -52,6 +54,7 @@ class Decision:
     champion_value: float | None
     promoted: bool
     reason: str
+    settled: bool = False
 
     def line(self) -> str:
         """Return the decision as a line of text."""
@@ -105,7 +108,8 @@ def decide(registry: Registry, gate: GateConfig, version: ModelVersion, measure:
         (one.version, one.attempt) == (version.version, version.attempt) for one in alias.history
     ):
         here = alias.version == version.version
-        return replace(made, promoted=here, reason=f"decided before, the alias is at version {alias.version}")
+        reason = f"decided before, the alias is at version {alias.version}"
+        return replace(made, promoted=here, reason=reason, settled=True)
     champion = _champion(registry, alias, version)
     if champion is None:
         return replace(made, promoted=True, reason="there is no version to beat")
@@ -148,7 +152,7 @@ def pass_gate(
     if gate.metric is None:
         return None
     made = decide(registry, gate, version, measure)
-    if made.reason.startswith("decided before"):
+    if made.settled:
         return made
     row = (
         run_id, made.version, version.attempt, made.alias, made.metric, made.margin, made.value, made.champion,

@@ -324,6 +324,8 @@ def test_users_held_out_whole_are_folded_in_and_found(spark, tmp_path):
     own, popular = report.rankings[""], report.rankings["popular"]
     assert not report.ratings and users + own["users"] == 60 and own["users"] > 5
     assert own["recallAtK"] > popular["recallAtK"] + 0.1
+    with pytest.raises(DataError, match="gate.metric: rmse cannot be measured here; take one of a ranking"):
+        evaluate(spark, replace(config, gate=replace(config.gate, metric="rmse")), "r")
     with pytest.raises(DataError, match="evaluate.k is missing: users held out whole"):
         evaluate(spark, replace(config, evaluate=replace(config.evaluate, k=None)), "r")
 
