@@ -27,11 +27,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from mfspark.errors import ParameterError, SetupError
+from mfspark.errors import ParameterError, SetupError, without_secret
 from mfspark.kernels.csr import Side
 from mfspark.model.factorization import Factorization
 from mfspark.model.local import LocalModel
-from mfspark.store.addresses import without_secret
 from mfspark.training.history import Iteration
 
 logger = logging.getLogger(__name__)

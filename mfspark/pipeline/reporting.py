@@ -21,7 +21,6 @@ from mfspark.report.gather import flat
 from mfspark.report.rows import title_column
 from mfspark.report.structure import Before, Facts, Quality, Rejected, Table, Version, shortened
 from mfspark.store import Location, ModelVersion, Registry, tables
-from mfspark.store.addresses import without_secret
 from mfspark.store.compare import measured
 from mfspark.store.tables import one_line
 
