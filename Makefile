@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
 
-.PHONY: help setup run test test-fast check bench dist cluster-test airflow-test notebooks clean
+.PHONY: help setup run test test-fast test-matrix check bench dist cluster-test airflow-test notebooks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(READY) ## Run the whole test suite (ARGS="-k store")
 # Without a usable JAVA_HOME a test that starts Java unmarked fails.
 test-fast: $(READY) ## Run the tests that need no Java (ARGS="-k kernels")
 	@JAVA_HOME=/dev/null $(BIN)/python -m pytest -m "not java" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-matrix: $(READY) ## Run the core suite on Spark 4.0 and 4.1, too (MATRIX="4.0.2:4.0.1", ARGS)
+	@conf/matrix.sh $(ARGS)
 
 check: $(READY) ## Lint, types and the import directions
 	@$(BIN)/ruff check .
@@ -62,6 +65,6 @@ notebooks: $(READY) ## Execute every notebook with the Python of .venv
 	@$(BIN)/python notebooks/run.py $(ARGS)
 
 clean: ## Remove everything that was made (.venv, out, caches)
-	@rm -rf .venv .venv-airflow out build dist spark-warehouse metastore_db derby.log artifacts ./*.egg-info
+	@rm -rf .venv .venv-airflow .venv-spark-* out build dist spark-warehouse metastore_db derby.log artifacts ./*.egg-info
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """What every fitted model must do, whatever fitted it: one class, which each estimator's tests inherit."""
 
 import pickle
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +24,15 @@ def checkerboard(spark, n_users=24, n_items=12, id_of=int, id_type="int"):
         if (u * 7 + i * 3) % 5
     ]
     return spark.createDataFrame(rows, f"user {id_type}, item {id_type}, rating float")
+
+
+class Stored(NamedTuple):
+    """A fit's ratings, all and trained on; the model and what was loaded; the folder and the store it lies in."""
+
+    marked: object
+    trained: object
+    models: tuple
+    paths: list
 
 
 class ModelContract:
@@ -98,18 +108,32 @@ class ModelContract:
         with pytest.raises(ParameterError, match="^coldStartStrategy must be one of nan, drop, mean, not 'dorp'$"):
             model.copy({model.coldStartStrategy: "dorp"}).transform(cold)
 
-    def test_cold_ids_are_predicted_by_means_and_biases(self, ratings, spark, tmp_path):
+    @pytest.fixture(scope="class")
+    def stored(self, ratings, spark, tmp_path_factory):
+        """A settled fit without some held-out ratings, and what a folder and a store give back of it."""
+        folder = tmp_path_factory.mktemp("stored")
+        marked = ratings.withColumn("held_out", F.expr("user % 5 = 1 AND item < 103"))
+        estimator = self.estimator().setParams(validationIndicatorCol="held_out", **self.settled)
+        if not estimator._implicit():
+            estimator.setParams(coldStartStrategy="mean")
+        model = estimator.fit(marked)
+        model.save(str(folder / "model"))
+        registry = Registry(spark, str(folder / "store"))
+        registry.publish("run", model)
+        models = (model, FactorizationModel.load(str(folder / "model")), load_model(registry))
+        paths = [str(folder / name) for name in ("model", "store")]
+        return Stored(marked, marked.where("NOT held_out").drop("held_out"), models, paths)
+
+    def test_cold_ids_are_predicted_by_means_and_biases(self, stored, ratings, spark):
         """The mean is taken of the training rows, not of those held out; saved and published models keep it."""
-        estimator = self.estimator()
+        estimator, model = self.estimator(), stored.models[0]
         if estimator._implicit():
             with pytest.raises(ParameterError, match="^coldStartStrategy cannot be 'mean' with implicitPrefs"):
                 estimator.copy({estimator.coldStartStrategy: "mean"}).fit(ratings)
             return
-        marked = ratings.withColumn("held_out", F.expr("user % 5 = 1 AND item < 103"))
-        model = estimator.setParams(coldStartStrategy="mean", validationIndicatorCol="held_out").fit(marked)
         pairs = [(1, 101), (999, 101), (1, None), (1, 999), (None, 7)]
         cold = spark.createDataFrame(pairs, "user int, item int")
-        mean = marked.where("NOT held_out").agg(F.avg("rating")).first()[0]
+        mean = stored.trained.agg(F.avg("rating")).first()[0]
         ref, known = [model.copy({model.coldStartStrategy: "nan"}).transform(cold).first().prediction], (1, 101)
         biases = [model.fitted.bias(side) for side in Side]
         for user, item in pairs[1:]:
@@ -122,14 +146,11 @@ class ModelContract:
                 ref.append(np.clip(RESPONSES[model.fitted.loss](np.float64(score)), *model.fitted.limits))
             else:
                 ref.append(mean)
-        model.save(str(tmp_path / "model"))
-        registry = Registry(spark, str(tmp_path / "store"))
-        registry.publish("run", model)
-        for one in (model, FactorizationModel.load(str(tmp_path / "model")), load_model(registry)):
+        for one in stored.models:
             comp = [row.prediction for row in one.transform(cold).collect()]
             np.testing.assert_allclose(comp, ref, rtol=1e-6)
-        for path in ("model", "store"):
-            local = LocalModel.load(str(tmp_path / path))
+        for path in stored.paths:
+            local = LocalModel.load(path)
             comp = local.predict([1, 999, 1, 1, 998], [101, 101, 998, 999, 7], cold_start="mean")
             np.testing.assert_allclose(comp, ref, rtol=1e-6)
         assert np.isnan(local.predict([1], [7])).all()
@@ -184,22 +205,19 @@ class ModelContract:
             p.name: v for p, v in estimator.extractParamMap().items()
         }
 
-    def test_folding_training_users_in_gives_their_factors_or_is_refused_alike(self, model, ratings, tmp_path, spark):
-        model = self.estimator().setParams(**self.settled).fit(ratings) if self.settled else model
-        model.save(str(tmp_path / "model"))
-        registry = Registry(spark, str(tmp_path / "store"))
-        registry.publish("run", model)
+    def test_folding_training_users_in_gives_their_factors_or_is_refused_alike(self, stored):
+        model, ratings = stored.models[0], stored.trained
         results = []
-        for one in (model, FactorizationModel.load(str(tmp_path / "model")), load_model(registry)):
+        for one in stored.models:
             assert type(one) is type(model) and one.fitted.objective == model.fitted.objective
             assert one.popularItems(1).collect() == model.popularItems(1).collect()
-            assert_df_equality(one.transform(ratings), model.transform(ratings), ignore_row_order=True)
+            assert_df_equality(one.transform(stored.marked), model.transform(stored.marked), ignore_row_order=True)
             try:
                 folded = one.foldInUsers(ratings).toPandas().sort_values("id")
                 results.append(np.column_stack([np.stack(folded["features"].to_numpy()), folded["bias"].fillna(0)]))
             except ParameterError as error:
                 results.append(str(error))
-        self.check_local(model, ratings, [str(tmp_path / name) for name in ("model", "store")], results[0])
+        self.check_local(model, ratings, stored.paths, results[0])
         if isinstance(results[0], str):
             assert results == [results[0]] * 3 and "fold" in results[0]
             return
