@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mfspark.kernels.als.row_solvers import finish_left_side, gram, right_side, trusted
+from mfspark.kernels.als.row_solvers import begin, finish_left_side, gram, right_side, trusted
 from mfspark.kernels.cholesky import OK, cholesky, solve_triangular
 from mfspark.kernels.compile import REORDERED, jit
 from mfspark.kernels.rng import mix
@@ -192,7 +192,7 @@ def _draw(  # type: ignore[no-untyped-def]
     x, z = np.empty((1, k), F.dtype), np.zeros((1, k), F.dtype)
     for r in chosen:
         first, last = indptr[r], indptr[r + 1]
-        A[:] = base
+        begin(A, base)
         gram(indices, a, first, last, F, H, W, A)
         finish_left_side(A, F.dtype.type(0), 0.0)
         right_side(indices, b[first:last], first, last, F, x)

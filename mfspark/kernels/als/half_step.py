@@ -26,7 +26,7 @@ from mfspark.kernels.als.solvers import Descent, Exact, Row, Scratch, solve_row,
 from mfspark.kernels.compile import REORDERED, jit
 from mfspark.kernels.csr import Block
 from mfspark.kernels.objective import Fixed, Settings, expand, row_ridges, stretches
-from mfspark.kernels.simd import PANEL, dot_rows
+from mfspark.kernels.simd import PANEL, copy_row, dot_rows
 
 
 def solve_block(
@@ -200,12 +200,12 @@ def half_step(  # type: ignore[no-untyped-def]
         for t in range(first, last):
             target[t - first] = y[t] if offset.size == 0 else y[t] - offset[indices[t]]
             b[t - first] = target[t - first] if implicit or a.size == 0 else target[t - first] * a[t]
-        x[0] = X[r]
+        copy_row(x, 0, X, r)
         ridge = F.dtype.type(reg[r])
         # The solvers see half of everything: the derivative of reg |x|^2 + l1 |x|_1 is 2 (reg x +- l1 / 2).
         row = Row(indices, a, first, last, F, base, ridge, l1[r] / 2, rank, implicit, b, target)
         solved = solve_row(how, row, Scratch(H, W, A, work), x)
-        X[r] = x[0]
+        copy_row(X, r, x, 0)
         weak[r] = not (solved and dot_rows(x, 0, x, 0, 0) < np.inf)
 
 
@@ -219,7 +219,7 @@ def objective(indptr, indices, a, y, implicit, F, offset, base, reg, l1, X, stat
     """
     x = np.empty((1, F.shape[1]), F.dtype)
     for r in range(indptr.size - 1):
-        x[0] = X[r]
+        copy_row(x, 0, X, r)
         fit = 0.0
         for t in range(indptr[r], indptr[r + 1]):
             s = np.float64(dot_rows(F, indices[t], x, 0, 0))
@@ -250,7 +250,7 @@ def held_out(indptr, indices, y, F, offset, low, high, X, statistics):  # type: 
     """
     x = np.empty((1, F.shape[1]), F.dtype)
     for r in range(indptr.size - 1):
-        x[0] = X[r]
+        copy_row(x, 0, X, r)
         for t in range(indptr[r], indptr[r + 1]):
             s = np.float64(dot_rows(F, indices[t], x, 0, 0))
             if offset.size:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mfspark.kernels.cholesky import OK, cholesky, coordinate_descent, mirror, solve_triangular
-from mfspark.kernels.compile import REORDERED, jit
+from mfspark.kernels.compile import REORDERED, inlined, jit
 from mfspark.kernels.simd import PANEL, add_outer, add_scaled, copy_row, dot_rows, prefetch_row
 
 STRETCH = 4096
@@ -28,6 +28,13 @@ def trusted(A):  # type: ignore[no-untyped-def]
     """
     eps = np.finfo(A.dtype).eps
     return 4096 * eps if eps > 1e-10 else 32 * eps
+
+
+@inlined
+def begin(A, base):  # type: ignore[no-untyped-def]
+    """Set A to base row by row: with an assignment of arrays numba compiles the text of its error, too, for seconds."""
+    for j in range(A.shape[0]):
+        copy_row(A, j, base, j)
 
 
 @jit(fastmath=REORDERED)
@@ -89,7 +96,7 @@ def finish_left_side(A, reg, jitter):  # type: ignore[no-untyped-def]
 @jit(fastmath=REORDERED)
 def dense(indices, a, first, last, F, base, reg, jitter, b, H, W, A, work, x):  # type: ignore[no-untyped-def]
     """Solve by Cholesky into x."""
-    A[:] = base
+    begin(A, base)
     gram(indices, a, first, last, F, H, W, A)
     finish_left_side(A, reg, jitter)
     right_side(indices, b, first, last, F, x)
@@ -225,7 +232,7 @@ def subspace(indices, a, first, last, F, base, reg, b, size, x):  # type: ignore
 @jit(fastmath=REORDERED)
 def descent(indices, a, first, last, F, base, reg, b, l1, nonnegative, sweeps, H, W, A, x):  # type: ignore[no-untyped-def]
     """Solve with x >= 0 and/or an L1 penalty by coordinate descent on the assembled equations, starting from x."""
-    A[:] = base
+    begin(A, base)
     gram(indices, a, first, last, F, H, W, A)
     finish_left_side(A, reg, 0.0)
     mirror(A)
