@@ -6,7 +6,8 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.recommendation import ALS as MLlibALS
 from pyspark.ml.recommendation import ALSModel as MLlibModel
 
-from mfspark import ALS, BPMF, ALSModel, FactorizationModel, ParameterError, StoreError
+from mfspark import ALS, BPMF, ALSModel, FactorizationModel, LocalModel, ParameterError, StoreError, load_model
+from mfspark.store import Registry
 
 KINDS = {
     "explicit": dict(regParam=0.05),
@@ -133,3 +134,26 @@ def test_the_stage_of_a_saved_pipeline_is_taken_over(ratings, tmp_path):
     ref = {(row.u, row.i): row.p for row in stage.transform(ratings).collect()}
     comp = {(row.u, row.i): row.p for row in ours.transform(ratings).collect()}
     np.testing.assert_allclose([comp[key] for key in ref], list(ref.values()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_in_memory_is_published_folds_in_and_is_served_without_spark(ratings, spark, tmp_path):
+    theirs = estimator("explicit").fit(ratings)
+    ours = FactorizationModel.fromMLlib(theirs, estimator("explicit"))
+    registry = Registry(spark, str(tmp_path))
+    registry.publish("from-MLlib", ours)
+    ref = lists(theirs.recommendForAllUsers(5), "u")
+    served = LocalModel.load(str(tmp_path))
+    same_lists(ref, {user: served.recommend(user, 5) for user in ref})
+    read = load_model(registry)
+    one = ratings.where("u = 7")
+    same_lists({7: ref[7]}, lists(read.recommendForUserSubset(one, 5), "u"))
+    rated = {row.i: row.rating for row in one.collect()}
+    factors = {row.id: row.features for row in theirs.userFactors.collect()}[7]
+    np.testing.assert_allclose(served.fold_in(rated)[:4], factors, rtol=2e-3, atol=2e-4)
+    joined = read.withUsers(one.selectExpr("u + 1000 AS u", "i", "rating"))
+    pairs = one.select("u", "i").orderBy("i")
+    comp = joined.transform(pairs.selectExpr("u + 1000 AS u", "i").orderBy("i")).collect()
+    wanted = theirs.transform(pairs).orderBy("i").collect()
+    np.testing.assert_allclose([row.p for row in comp], [row.p for row in wanted], rtol=2e-3, atol=2e-3)
+    (nearest,) = read.similarItems([100], 3).collect()
+    assert len(nearest.recommendations) == 3
