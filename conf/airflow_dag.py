@@ -10,6 +10,10 @@ end (``train.until``), also when later days are in the table already; it starts 
 Days that follow each other are to be run in order (max_active_runs=1); to fill in years, run a first day by hand:
 ``mfspark-ingest --config FILE --run-id history --set source.mode=append --set source.until=2026-01-01``.
 
+Evaluate is the gate: the day's model is promoted to champion if it beats the one before on the ratings that it held out
+itself, and predict takes the champion, whichever that is. A day that is run again when a newer model is champion is
+measured, and promoted no more.
+
 What stops the DAG: more bad rows than ``quality.max_rejected`` allows, a configuration or an input that is wrong. The
 job then ends with exit code 2 and one line, and is not tried again; what may pass by itself (exit code 1) is.
 
@@ -18,6 +22,7 @@ job then ends with exit code 2 and one line, and is not tried again; what may pa
 - MFSPARK_SCHEDULE: a cron line of the intervals, in UTC (0 0 * * *).
 - MFSPARK_COLD_WEEKDAY: on whose ratings a fit starts from drawn factors instead of the last model's; 1 is Monday, 0
   never (7). With ``als.tol`` in the configuration the fits of the other days end sooner.
+- MFSPARK_GATE: the metric of the gate (rmse); one of a ranking, such as ndcgAtK, needs ``evaluate.k``.
 - MFSPARK_PACKAGES: Delta, which is no part of Spark; where the cluster has it, set this to nothing.
 """
 
@@ -34,13 +39,14 @@ CONFIG = os.environ.get("MFSPARK_CONFIG", f"{HOME}/conf/cluster.yaml")
 PACKAGES = os.environ.get("MFSPARK_PACKAGES", "io.delta:delta-spark_4.2_2.13:4.4.0") or None
 SCHEDULE = os.environ.get("MFSPARK_SCHEDULE", "0 0 * * *")
 COLD_WEEKDAY = int(os.environ.get("MFSPARK_COLD_WEEKDAY", "7"))
+METRIC = os.environ.get("MFSPARK_GATE", "rmse")
+ALIAS = "champion"
 
 RUN_ID = "{{ data_interval_start | ts_nodash }}-{{ data_interval_end | ts_nodash }}"
 START, END = "{{ data_interval_start | ts }}", "{{ data_interval_end | ts }}"
 TIMES = [f"source.since={START}", f"source.until={END}"]
 SOURCE = [f"source.path={path}"] if (path := os.environ.get("MFSPARK_SOURCE")) else TIMES
 START_FROM = f"{{{{ 'null' if data_interval_start.isoweekday() == {COLD_WEEKDAY} else 'latest' }}}}"
-OWN_MODEL = f"model.run_id={RUN_ID}"
 
 
 class Job(SparkSubmitOperator):
@@ -84,4 +90,5 @@ with DAG(
 ) as dag:
     ingest = job("ingest", "source.mode=append", *SOURCE)
     train = job("train", f"train.until={END}", f"train.start_from={START_FROM}")
-    ingest >> train >> job("evaluate", OWN_MODEL) >> job("predict", OWN_MODEL)
+    gate = job("evaluate", f"model.run_id={RUN_ID}", f"gate.metric={METRIC}", f"gate.alias={ALIAS}")
+    ingest >> train >> gate >> job("predict", f"model.version={ALIAS}")

@@ -114,10 +114,11 @@ def test_both_files_parse_and_name_everything_by_the_interval(airflow):
         options, sets = arguments(task)
         assert Path(task["application"]) == ROOT / "jobs" / f"{name}.py"
         assert options["--run-id"] == ID["4"]
-        assert name in ("ingest", "train") or sets["model.run_id"] == ID["4"]
+        assert name != "evaluate" or sets["model.run_id"] == ID["4"]
     ends = ("2026-01-04T00:00:00+00:00", "2026-01-05T00:00:00+00:00")
     ingested, trained = arguments(tasks["ingest"])[1], arguments(tasks["train"])[1]
     assert ingested == {"source.mode": "append", "source.since": ends[0], "source.until": ends[1]}
+    assert arguments(tasks["predict"])[1] == {"model.version": "champion"}
     assert trained == {"train.until": ends[1], "train.start_from": "null"}  # a Sunday: cold
     assert told["tasks"]["mfspark_databricks"]["mfspark"]["job_parameters"] == {
         "run_id": ID["4"], "mode": "append", "since": ends[0], "until": ends[1], "start_from": "null",
@@ -132,6 +133,10 @@ def published(airflow):
     return {row["version"]: row["run_id"] for row in table(airflow, "models")}
 
 
+def decided(airflow):
+    return {row["run_id"]: row["promoted"] for row in table(airflow, "gate")}
+
+
 def factors(airflow, run_id):
     rows = [row for row in table(airflow, "user_factors") if row["run_id"] == run_id]
     assert len({row["id"] for row in rows}) == len(rows)
@@ -142,10 +147,11 @@ def test_one_interval_run_twice_gives_one_result_and_a_bad_one_stops_the_dag(air
     told, _ = airflow.run(FOURTH, FIFTH)
     assert [run["state"] for run in told] == ["success", "success"], told
     assert published(airflow) == {1: ID["4"], 2: ID["5"]}
-    names = ("ratings", "user_factors", "recommendations", "metrics")
+    names = ("ratings", "user_factors", "recommendations", "metrics", "gate", "aliases")
     before = {name: len(table(airflow, name)) for name in names}
     assert before["ratings"] == 2 * RATINGS_A_DAY
-    first = factors(airflow, ID["4"])
+    first, promoted = factors(airflow, ID["4"]), decided(airflow)
+    assert promoted.keys() == set(ID.values()) and promoted[ID["4"]]  # there was none to beat
 
     # The first day again, as a clear or a backfill would, when the next day is in the tables already; then a bad one.
     told, log = airflow.run(FOURTH, SIXTH)
