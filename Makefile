@@ -13,10 +13,10 @@ BIN := .venv/bin
 READY := .venv/ready
 SOURCE := $(if $(DATA),--set "source.path=$(DATA)")
 
-.PHONY: help setup run test test-fast test-matrix check bench dist cluster-test airflow-test notebooks clean
+.PHONY: help setup run test test-programs test-fast test-matrix check bench dist cluster-test airflow-test notebooks clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv with pinned packages, find Java, fetch the Delta JARs (once)
 
@@ -28,8 +28,11 @@ run: $(READY) ## Ratings to a published model and a summary (DATA=file CONF=file
 
 # Two processes with a session each: a Spark test keeps one core busy, not two. A file stays in one process; files come
 # in the order of tests/conftest.py, the longest first.
-test: $(READY) ## Run the whole test suite (ARGS="-k store")
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(READY) ## Run the test suite (ARGS="-k store")
+	@$(BIN)/python -m pytest -m "not programs" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-programs: $(READY) ## Run its tests that start programs: cluster, Connect, spark-submit, killed jobs (ARGS)
+	@$(BIN)/python -m pytest -m programs -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Without a usable JAVA_HOME a test that starts Java unmarked fails.
 test-fast: $(READY) ## Run the tests that need no Java (ARGS="-k kernels")

@@ -25,10 +25,14 @@ SMALL_TABLES = {
 # compiler's frames are larger: MLlib's lineages, which grow with its iterations, need a deeper stack.
 QUICK_JAVA = "-Xss8m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
 os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK_JAVA)
+# Tests of minutes that start programs of their own: clusters, servers, jobs that are killed (make test-programs).
+PROGRAMS = (
+    "jobs/test_killed_training.py", "training/test_connect.py", "training/test_cluster.py",
+    "jobs/test_spark_submit.py",
+)  # fmt: skip
 # Files of minutes come first, so that none is left for the end when the other process has nothing to do any more.
 LONGEST_FIRST = (
-    "jobs/test_spark_submit.py", "training/test_cluster.py", "jobs/test_killed_training.py",
-    "training/test_connect.py", "estimators/test_als.py", "estimators/test_combinations.py",
+    *PROGRAMS, "estimators/test_als.py", "estimators/test_combinations.py",
     "estimators/test_gradient_descent.py", "peers/", "estimators/", "jobs/", "training/",
 )  # fmt: skip
 
@@ -37,6 +41,8 @@ LONGEST_FIRST = (
 def pytest_collection_modifyitems(items):
     """Mark what needs Java: whatever uses the session. (A test that starts a session elsewhere marks itself.)"""
     for item in items:
+        if item.path.relative_to(ROOT / "tests").as_posix() in PROGRAMS:
+            item.add_marker(pytest.mark.programs)
         if "spark" in item.fixturenames:
             item.add_marker(pytest.mark.java)
     items.sort(key=lambda item: _place(item.path.relative_to(ROOT / "tests").as_posix()))

@@ -144,7 +144,8 @@ def test_another_run_of_the_same_id_goes_on_only_from_its_own(spark, rows, ratin
 
 @pytest.mark.usefixtures("memory")
 def test_where_no_checkpoint_can_be_due_nothing_is_looked_for(ratings, monkeypatch):
-    monkeypatch.setattr("mfspark.estimators.checkpointed.digest", lambda _: pytest.fail("the ratings are read once more"))
+    read = "mfspark.estimators.checkpointed.digest"
+    monkeypatch.setattr(read, lambda _: pytest.fail("the ratings are read once more"))
     for settings in ({"checkpointInterval": -1}, {"checkpointInterval": 4}, {"maxIter": 0}):
         estimator = ALS(**{**COMMON, **settings}, workPath="memory")
         assert estimator._checkpoints(ratings, None, {}) is NEVER

@@ -15,7 +15,9 @@ from mfspark.config import SECTIONS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
-TARGETS = "setup run test test-fast test-matrix check bench dist cluster-test airflow-test notebooks clean".split()
+TARGETS = (
+    "setup run test test-programs test-fast test-matrix check bench dist cluster-test airflow-test notebooks clean"
+).split()
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
