@@ -1,11 +1,11 @@
 """MLflow: a fit's parameters, a metric an iteration while it trains, and its model as a pyfunc without a pickle.
 
-In a notebook, within a run:
+In a notebook, within a run::
 
->>> with mlflow.start_run():
-...     model = tracking.log_fit(ALS(rank=64), ratings)
-...     tracking.log_model(model, register="recommender")
->>> mlflow.pyfunc.load_model("models:/recommender/1").predict(pandas.DataFrame({"user": [1], "item": [7]}))
+    with mlflow.start_run():
+        model = tracking.log_fit(ALS(rank=64), ratings)
+        tracking.log_model(model, register="recommender")
+    mlflow.pyfunc.load_model("models:/recommender/1").predict(pandas.DataFrame({"user": [1], "item": [7]}))
 
 The jobs do the same where ``tracking.mlflow`` is set (``pipeline.tracked``). A fit whose loop runs in the driver is
 followed while it runs. One whose loop runs inside the tasks of a barrier stage, as those of ALS and SGD may, is told

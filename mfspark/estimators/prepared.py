@@ -45,6 +45,7 @@ class Prepared:
 
     Examples
     --------
+    >>> from mfspark import ALS
     >>> with ALS(rank=2, maxIter=2).prepare(ratings) as prepared:
     ...     models = [prepared.fit({"regParam": value}) for value in (0.01, 0.1)]
     """

@@ -56,6 +56,7 @@ class Trials:
 
     Examples
     --------
+    >>> from mfspark import ALS
     >>> with Trials(ALS(maxIter=2), ratings, folds=2) as trials:
     ...     best = min((trials.score({"rank": rank}) for rank in (1, 2)), key=lambda trial: trial.mean)
 
