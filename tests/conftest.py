@@ -1,6 +1,7 @@
 """One Spark session for the whole suite, and the real ratings where they are present."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ LONGEST_FIRST = (
     *PROGRAMS, "estimators/test_als.py", "estimators/test_combinations.py",
     "estimators/test_gradient_descent.py", "peers/", "estimators/", "jobs/", "training/",
 )  # fmt: skip
+
+
+# On a machine so slow that CI would be cut off without a result, what is left after this many seconds is skipped.
+BUDGET, STARTED = float(os.environ.get("MFSPARK_TEST_SECONDS", "inf")), time.monotonic()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    if time.monotonic() - STARTED > BUDGET:
+        pytest.skip(f"the tests took more than the {BUDGET:.0f} s of MFSPARK_TEST_SECONDS")
 
 
 @pytest.hookimpl(tryfirst=True)
