@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mfspark.report import sections
 from mfspark.report.charts import charts, script
+from mfspark.report.inline import Page
 from mfspark.report.markup import script_json, text, tile
 from mfspark.report.structure import Facts
 from mfspark.report.style import SCRIPT, STYLE
 
-FRAME = 900  # pixels of height in a notebook
 
-
-class Report:
+class Report(Page):
     """A report, shown inline by notebooks.
 
     Parameters
@@ -29,25 +27,14 @@ class Report:
         self.facts = facts
 
     @cached_property
-    def html(self) -> str:
+    def html(self) -> str:  # type: ignore[override]
         """The page."""
         return page(self.facts)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the page to a file, whose folder is made, and return its path."""
-        file = Path(path).expanduser()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(self.html, encoding="utf-8")
-        return file
-
-    def _repr_html_(self) -> str:
-        """Return the page in a frame of its own: its styles and script do not meet the notebook's."""
-        look = f"width:100%;height:{FRAME}px;border:0"
-        return f'<iframe srcdoc="{text(self.html)}" style="{look}" title="{text(title(self.facts))}"></iframe>'
-
-    def __repr__(self) -> str:
-        """Say in one line what it is."""
-        return f"Report({title(self.facts)}: save(path) writes it)"
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """What the page is about."""
+        return title(self.facts)
 
 
 def page(facts: Facts) -> str:

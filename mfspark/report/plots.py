@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mfspark.report.charts import (
@@ -19,13 +18,11 @@ from mfspark.report.charts import (
     require_bokeh,
     validation_curve,
 )
-from mfspark.report.markup import text
-
-FRAME = 560  # pixels of height in a notebook
+from mfspark.report.inline import Page
 
 
-class Plot:
-    """A picture as one HTML page that asks no network for anything, shown inline by notebooks.
+class Plot(Page):
+    """A picture as a page of its own.
 
     Parameters
     ----------
@@ -35,32 +32,19 @@ class Plot:
         Bokeh's figures, from top to bottom.
     """
 
+    frame = 560
+
     def __init__(self, title: str, figures: Sequence[Any]) -> None:
         self.title, self.figures = title, figures
 
     @cached_property
-    def html(self) -> str:
+    def html(self) -> str:  # type: ignore[override]
         """The page."""
         from bokeh.embed import file_html
         from bokeh.layouts import column
         from bokeh.resources import INLINE
 
         return file_html(column(*self.figures, sizing_mode="stretch_width"), INLINE, self.title)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the page to a file, whose folder is made, and return its path."""
-        file = Path(path).expanduser()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(self.html, encoding="utf-8")
-        return file
-
-    def _repr_html_(self) -> str:
-        look = f"width:100%;height:{FRAME}px;border:0"
-        return f'<iframe srcdoc="{text(self.html)}" style="{look}" title="{text(self.title)}"></iframe>'
-
-    def __repr__(self) -> str:
-        """Say in one line what it is."""
-        return f"Plot({self.title}: save(path) writes it)"
 
 
 def history_plot(history: Sequence[Mapping[str, Any]]) -> Plot:
