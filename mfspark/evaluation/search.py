@@ -78,8 +78,8 @@ class Trials:
         self.larger = evaluator is not None and evaluator.isLargerBetter()
         inner: Any = getattr(estimator, "estimator", estimator)
         self._shares = hasattr(estimator, "prepare") and not inner.isSet("validationIndicatorCol")
-        alone = inner is estimator
-        if evaluator is None and not (self._shares and alone and not inner._implicit()):
+        measures_itself = self._shares and not hasattr(estimator, "estimator") and not inner._implicit()
+        if evaluator is None and not measures_itself:
             raise ParameterError(
                 f"{type(estimator).__name__} as it is set measures no RMSE of held-out ratings: give an evaluator, "
                 "such as RankingEvaluator with the estimator in TopK"
@@ -89,9 +89,9 @@ class Trials:
         self._rows, self._stack = with_folds(df, folds, seed, FOLD), ExitStack()
         self._prepared: dict[int, Any] = {}
         self._table = None if table is None else TrialTable(df.sparkSession, table)
-        self._asked = {"folds": folds, "seed": seed, "metric": self.metric}
+        self._asked: dict[str, Any] = {}
         if self._table is not None:
-            self._asked["ratings"] = rows_digest(df)
+            self._asked = {"folds": folds, "seed": seed, "metric": self.metric, "ratings": rows_digest(df)}
 
     def __enter__(self) -> Self:
         """Return the trials."""
@@ -125,8 +125,9 @@ class Trials:
         """
         chosen = param_map(self.estimator, dict(settings) | ({} if iterations is None else {"maxIter": iterations}))
         began, scores = time.perf_counter(), []
+        marks = {} if self._table is None else marks_of(self.estimator.copy(chosen)) | self._asked
         for fold in range(self.folds):
-            key = key_of(marks_of(self.estimator.copy(chosen)) | self._asked | {"fold": fold})
+            key = key_of(marks | {"fold": fold})
             score = None if self._table is None else self._table.find(key)
             if score is None:
                 start = time.perf_counter()
@@ -147,7 +148,6 @@ class Trials:
         )
 
     def _measured(self, fold: int, chosen: dict[Any, Any], settings: Settings) -> float:
-        held_out = self._rows.where(f"{FOLD} = {fold}").drop(FOLD)
         if self._shares:
             model = self._fold(fold).fit(chosen)
         else:
@@ -155,6 +155,7 @@ class Trials:
         if self.evaluator is None:
             score = (model.summary.validationHistory or [math.nan])[-1]
         else:
+            held_out = self._rows.where(f"{FOLD} = {fold}").drop(FOLD)
             score = self.evaluator.evaluate(model.transform(held_out))
         if math.isnan(score):
             raise ParameterError(
@@ -218,28 +219,25 @@ def cross_validate(
         ended: list[Trial] = []
         for iterations in rungs:
             ranked = trials.ranked([trials.score(chosen, iterations) for chosen in left])
-            if iterations == rungs[-1]:
-                return Search((*ranked, *trials.ranked(ended)), trials.metric)
             kept = max(1, len(left) // halving)
             ended += ranked[kept:]
             left = [trial.settings for trial in ranked[:kept]]
-    raise AssertionError("unreachable")
+        whole = [trials.score(chosen) for chosen in left]
+        return Search(tuple(trials.ranked([*whole, *ended])), trials.metric)
 
 
-def _rungs(estimator: Estimator, settings: Sequence[Settings], halving: int) -> list[int | None]:
-    """Return after how many iterations trials are compared, the whole number last (None: as the estimator says)."""
+def _rungs(estimator: Estimator, settings: Sequence[Settings], halving: int) -> list[int]:
+    """Return after how many iterations trials are compared before the best of them run on to their end."""
     if halving < 1:
         raise ParameterError(f"halving must be at least 1, not {halving}")
     if halving == 1:
-        return [None]
+        return []
     inner = getattr(estimator, "estimator", estimator)
     if not inner.hasParam("maxIter") or any("maxIter" in chosen for chosen in settings):
         raise ParameterError("halving stops trials after fewer iterations: leave maxIter out of the settings")
-    rungs, whole = [], inner.getOrDefault("maxIter")
-    steps = min(round(math.log(max(len(settings), 1), halving) + 1e-9), round(math.log(max(whole, 1), halving)))
-    for step in range(max(steps, 0), 0, -1):
-        rungs.append(max(1, whole // halving**step))
-    return [*dict.fromkeys(rungs), None] if rungs and rungs[-1] < whole else [None]
+    whole = max(1, inner.getOrDefault("maxIter"))
+    steps = min(round(math.log(len(settings), halving) + 1e-9), round(math.log(whole, halving)))
+    return list(dict.fromkeys(max(1, whole // halving**step) for step in range(steps, 0, -1)))
 
 
 def _name(evaluator: Any) -> str:

@@ -154,11 +154,11 @@ def checkpoints_of(config: Config, run_id: str) -> str:
     return Location(config.store.location).table(f"checkpoint_{hashlib.sha256(run_id.encode()).hexdigest()[:16]}")
 
 
-def estimator_of(config: Config, weighted: bool = False) -> Any:
-    """Return the configured estimator on the columns of the ratings table."""
+def estimator_of(config: Config, weighted: bool = False, marked: bool = True) -> Any:
+    """Return the configured estimator on the columns of the ratings table, by default with the split's marks."""
     section, parameters = config.estimator
     settings = dict(parameters) | {"userCol": "user", "itemCol": "item", "ratingCol": "rating"}
-    if config.split.method != "none":
+    if marked and config.split.method != "none":
         settings["validationIndicatorCol"] = HOLDOUT
     if weighted:
         settings["weightCol"] = "weight"

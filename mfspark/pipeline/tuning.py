@@ -16,8 +16,9 @@ from mfspark.config import ESTIMATORS, SECTIONS, Config
 from mfspark.config.searching import RATINGS, numbers_of
 from mfspark.errors import ConfigError, ParameterError
 from mfspark.evaluation import RankingEvaluator, Search, TopK, cross_validate, grid, random_settings
-from mfspark.pipeline.ratings import HOLDOUT, keeping, read_checked, recorded_ratings, training_record, with_holdout
+from mfspark.pipeline.ratings import HOLDOUT, keeping, recorded_ratings, training_record, with_holdout
 from mfspark.pipeline.reporting import check_report
+from mfspark.pipeline.training import estimator_of
 from mfspark.store import Location
 
 SHOWN = 20  # combinations in the job's report; all are in the table
@@ -76,17 +77,12 @@ def tune(spark: SparkSession, config: Config, run_id: str) -> TuneReport:
     settings, record = _settings(config), training_record(spark, config)
     address = Location(config.store.location).table("trials")
     with keeping() as keep:
-        if "path" in record:
-            read = read_checked(spark, config, keep, config.train.path)[1].accepted
-        else:
-            read = recorded_ratings(spark, config, record, keep)
-        marked = with_holdout(spark, read, record["split"])
+        marked = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
         names = [name for name in ("user", "item", "rating", "weight") if name in marked.columns]
         training = keep(marked.where(f"NOT {HOLDOUT}").select(*names))
-        columns = {"userCol": "user", "itemCol": "item", "ratingCol": "rating"}
-        columns |= {"weightCol": "weight"} if "weight" in names else {}
-        cold = {} if "coldStartStrategy" in parameters else {"coldStartStrategy": "drop"}
-        estimator = ESTIMATORS[section](**{**parameters, **columns, **cold})
+        estimator = estimator_of(config, weighted="weight" in names, marked=False)
+        if "coldStartStrategy" not in parameters:
+            estimator.setParams(coldStartStrategy="drop")
         evaluator = None
         if asked.metric != RATINGS:
             estimator = TopK(estimator, asked.k, asked.relevant)
