@@ -163,8 +163,12 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
         names = ("userCol", "itemCol", "ratingCol", "weightCol", "validationIndicatorCol")
         return Columns(*(self._optional(name) or ("" if name == "ratingCol" else None) for name in names))  # type: ignore[arg-type]
 
-    def _fit(self, dataset: DataFrame) -> FactorizationModel:
+    def _check_fit(self, dataset: DataFrame) -> None:  # noqa: ARG002
+        """Raise for what cannot take effect on a data set; nothing is read."""
         self._check()
+
+    def _fit(self, dataset: DataFrame) -> FactorizationModel:
+        self._check_fit(dataset)
         estimator = self
         while True:
             try:

@@ -62,10 +62,11 @@ class StartingEstimator(ExchangeEstimator):
             raise ParameterError("an estimator is saved without its initial model: setInitialModel(None) first")
         return super().write()
 
-    def _fit(self, dataset: DataFrame) -> FactorizationModel:
+    def _check_fit(self, dataset: DataFrame) -> None:
+        """Raise for parameters or an initial model that cannot take effect on a data set."""
         if self._initial is not None:
             self._check_initial(self._initial, dataset)
-        return super()._fit(dataset)
+        super()._check_fit(dataset)
 
     def _check_initial(self, model: FactorizationModel, dataset: DataFrame) -> None:
         require_frame(dataset)

@@ -51,7 +51,7 @@ class Prepared:
     """
 
     def __init__(self, estimator: Any, dataset: DataFrame) -> None:
-        estimator._check()
+        estimator._check_fit(dataset)
         self._estimator, self._dataset = estimator, dataset
         self._workspace = Workspace(estimator._materialiser())
         try:
@@ -87,8 +87,22 @@ class Prepared:
             As ``estimator.fit``.
         """
         maps = {self._estimator.getParam(getattr(key, "name", key)): value for key, value in (params or {}).items()}
-        chosen = self._estimator.copy(maps)
-        chosen._check()
+        return self.fit_as(self._estimator.copy(maps))
+
+    def fit_as(self, chosen: Any) -> FactorizationModel:
+        """Return the model of an estimator of the same class.
+
+        Parameters
+        ----------
+        chosen : BlockEstimator
+            What fits, on the kept blocks where it would make the same ones.
+
+        Raises
+        ------
+        ParameterError, DataError, TrainingError
+            As ``chosen.fit``.
+        """
+        chosen._check_fit(self._dataset)
         if self._blocks is None or not self._fits(chosen):
             return chosen.fit(self._dataset)
         try:
@@ -153,18 +167,26 @@ class Fits:
             if place >= len(self._maps):
                 raise StopIteration
             self._next += 1
-            if self._prepared is None:
-                self._prepared = self._estimator.prepare(self._dataset)
-            prepared = self._prepared
         try:
-            return place, prepared.fit(self._maps[place])
+            chosen = self._estimator.copy(self._maps[place])
+            return place, self._shared(chosen).fit_as(chosen)
         finally:
             with self._lock:
                 self._left -= 1
                 if self._left == 0:
-                    prepared.close()
+                    self._close()
+
+    def _shared(self, chosen: Any) -> Prepared:
+        """Return the blocks, made for the first that asks: the estimator itself need not be one that can fit."""
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = chosen.prepare(self._dataset)
+            return self._prepared
+
+    def _close(self) -> None:
+        if self._prepared is not None:
+            self._prepared.close()
 
     def __del__(self) -> None:
         """Let the blocks go where not all models were asked for."""
-        if self._prepared is not None:
-            self._prepared.close()
+        self._close()

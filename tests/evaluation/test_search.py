@@ -69,6 +69,10 @@ def test_what_the_blocks_do_not_hold_is_a_fit_of_its_own(ratings, passes):
             np.testing.assert_array_equal(comp.fitted.sides[0], ref.fitted.sides[0])
         with pytest.raises(ParameterError, match="^rank must be at least 1, not 0$"):
             prepared.fit({"rank": 0})
+        estimator.setInitialModel(comp)
+        with pytest.raises(ParameterError, match="^rank is 3, but the initial model has 2$"):
+            prepared.fit({"rank": 3})
+        estimator.setInitialModel(None)
     assert prepared.fit({"rank": 3}).rank == 3  # closed: blocks of its own
 
 
@@ -77,6 +81,13 @@ def test_fits_of_a_list_share_blocks_also_in_threads_and_let_them_go(spark, rati
     maps = [{estimator.rank: rank} for rank in (1, 2, 3, 4)]
     kept = spark.sparkContext._jsc.getPersistentRDDs().size()
     assert [model.rank for model in estimator.fit(ratings, maps)] == [1, 2, 3, 4]
+    assert len(passes) == 1
+    either = ALS(rank=2, maxIter=1, nonnegative=True, userBias=True)  # right is to be what is fitted
+    fitted = either.fit(ratings, [{either.userBias: False}, {either.nonnegative: False}])
+    assert [model.rank for model in fitted] == [2, 2]
+    with pytest.raises(ParameterError, match="^nonnegative cannot be combined with userBias"):
+        either.fit(ratings, [{either.rank: 3}])
+    passes.clear()
     fits, found = estimator.fitMultiple(ratings, maps), {}
     threads = [threading.Thread(target=lambda: found.update([next(fits)])) for _ in maps]
     for thread in threads:
@@ -84,7 +95,7 @@ def test_fits_of_a_list_share_blocks_also_in_threads_and_let_them_go(spark, rati
     for thread in threads:
         thread.join()
     assert {place: model.rank for place, model in found.items()} == {0: 1, 1: 2, 2: 3, 3: 4}
-    assert next(fits, None) is None and len(passes) == 2
+    assert next(fits, None) is None and len(passes) == 1
     begun = estimator.fitMultiple(ratings, maps)
     assert next(begun)[0] == 0
     del begun
