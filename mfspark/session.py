@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,19 @@ def _delete_in_jvm(spark: SparkSession, folder: str, suffix: str) -> bool:
     for status in files.globStatus(path) or []:
         files.delete(status.getPath(), True)
     return True
+
+
+@contextmanager
+def settings_for_a_while(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """Change settings of a session until the block ends."""
+    before = {name: spark.conf.get(name, None) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            spark.conf.unset(name) if old is None else spark.conf.set(name, old)
 
 
 def default_parallelism(spark: SparkSession) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -32,6 +32,7 @@ from mfspark.data import (
 )
 from mfspark.data.reasons import DUPLICATE_MERGED, DUPLICATE_OLDER
 from mfspark.errors import DataError
+from mfspark.session import settings_for_a_while
 from mfspark.store import Location, tables
 
 Keep = Callable[[DataFrame], DataFrame]
@@ -146,16 +147,9 @@ def keeping() -> Iterator[Keep]:
             df.unpersist()
 
 
-@contextmanager
-def _sized_by_their_bytes(spark: SparkSession) -> Iterator[None]:
+def _sized_by_their_bytes(spark: SparkSession) -> AbstractContextManager[None]:
     """Let kept rows have as many partitions as their bytes need: else 200, each of which every job reads again."""
-    name = "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning"
-    before = spark.conf.get(name, None)
-    spark.conf.set(name, "true")
-    try:
-        yield
-    finally:
-        spark.conf.set(name, before) if before is not None else spark.conf.unset(name)
+    return settings_for_a_while(spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"})
 
 
 def training_record(spark: SparkSession, config: Config) -> dict[str, Any]:

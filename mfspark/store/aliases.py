@@ -17,7 +17,7 @@ from mfspark.errors import StoreError
 from mfspark.store import tables
 from mfspark.store.publishing import listed
 from mfspark.store.schemas import ModelVersion
-from mfspark.store.standing import ALIASES, Alias, Change, Mark, Standing, missing, no_alias
+from mfspark.store.standing import ALIASES, Alias, Change, Mark, Standing, missing
 from mfspark.store.tables import Location
 
 KEPT_CHANGES, KEPT_TRAIL = 1_000, 100
@@ -77,9 +77,7 @@ class Aliases:
         """Let an alias point where it pointed before (see ``Registry.rollback``)."""
         for _ in range(_ATTEMPTS):
             standing = self.read()
-            if name not in standing.aliases:
-                raise StoreError(no_alias(name, standing.aliases, self._location.root))
-            before = standing.aliases[name]
+            before = standing.alias(name, self._location.root)
             there = {model.version: model for model in listed(self._spark, self._location)}
             trail = [old for old in before.trail[:-1] if old in there and standing.lives(there[old])]
             if not trail:

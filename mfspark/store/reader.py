@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mfspark.errors import SetupError, StoreError
 from mfspark.store.schemas import MODEL_TABLES, ModelVersion
-from mfspark.store.standing import Standing, missing, no_alias, number_of
+from mfspark.store.standing import Standing, find
 
 
 class Reader:
@@ -47,18 +47,7 @@ class Reader:
         StoreError
             There is no such model; the message lists those that exist.
         """
-        published = self.list()
-        if not published:
-            raise StoreError(f"no model has been published in {self.location}: run a training job with this store")
-        if version is None or version == "latest":
-            return published[-1]
-        number = number_of(version)
-        if number is None:
-            number = self._alias(str(version))
-        for model in published:
-            if model.version == number:
-                return model
-        raise StoreError(missing(f"version {number}", published, self._standing().retired(number), self.location))
+        return find(self.list(), version, self._standing, self.location)
 
     def read(self, model: ModelVersion, names: Iterable[str]) -> dict[str, pa.Table]:
         """Return some tables of a model (keys of ``schemas.MODEL_TABLES``), all of its one attempt.
@@ -79,12 +68,6 @@ class Reader:
         if self.get(model.version).attempt != model.attempt:
             raise StoreError(f"version {model.version} was replaced by a re-run: look the version up again")
         return found
-
-    def _alias(self, name: str) -> int:
-        found = self._standing().aliases
-        if name not in found:
-            raise StoreError(no_alias(name, found, self.location))
-        return found[name].version
 
     def _standing(self) -> Standing:
         if not _deltalake().DeltaTable.is_deltatable(self._address("aliases"), self._options):

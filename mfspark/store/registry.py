@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
@@ -32,7 +33,7 @@ from mfspark.store.compare import Comparison, compare
 from mfspark.store.publishing import Publisher, listed
 from mfspark.store.retention import Retirement, retire
 from mfspark.store.schemas import ATTEMPT_COLUMNS, MODEL_TABLES, ModelTable, ModelVersion
-from mfspark.store.standing import Alias, missing, no_alias, number_of
+from mfspark.store.standing import Alias, find
 from mfspark.store.tables import Location
 
 
@@ -87,20 +88,7 @@ class Registry:
         """
         if version is not None and run_id is not None:
             raise ValueError("give a version or a run id, not both")
-        published = self.list()
-        if not published:
-            raise StoreError(f"no model has been published in {self.location.root}: run a training job with this store")
-        if run_id is None and version in (None, "latest"):
-            return published[-1]
-        number = None if version is None else number_of(version)
-        if number is None and version is not None:
-            number = self.alias(str(version)).version
-        for model in published:
-            if model.version == number or model.run_id == run_id:
-                return model
-        wanted = f"version {number}" if number is not None else f"run id {run_id!r}"
-        mark = self._aliases.read().retired(number, run_id)
-        raise StoreError(missing(wanted, published, mark, self.location.root))
+        return find(self.list(), version, self._aliases.read, self.location.root, run_id)
 
     def aliases(self) -> dict[str, Alias]:
         """Return every alias by its name, in order (empty where nothing was promoted yet)."""
@@ -114,10 +102,7 @@ class Registry:
         StoreError
             There is none of that name; the message lists those that exist.
         """
-        found = self.aliases()
-        if name not in found:
-            raise StoreError(no_alias(name, found, self.location.root))
-        return found[name]
+        return self._aliases.read().alias(name, self.location.root)
 
     def promote(self, version: int | str, alias: str = "champion", by: str = "promote") -> Alias:
         """Let an alias point at a version, by one commit; an alias that does so already is left alone.
@@ -205,11 +190,7 @@ class Registry:
 
         For a run that has published already that is the version before its own: a repeated run starts where it did.
         """
-        before: builtins.list[ModelVersion] = []
-        for model in self.list():
-            if model.run_id == run_id:
-                break
-            before.append(model)
+        before = [*takewhile(lambda model: model.run_id != run_id, self.list())]
         return before[-1] if before else None
 
     @property

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from pyspark.sql import SparkSession
 
 from mfspark.errors import StoreError
-from mfspark.session import default_parallelism
+from mfspark.session import default_parallelism, settings_for_a_while
 from mfspark.store import tables
 from mfspark.store.aliases import Aliases, now
 from mfspark.store.at_once import at_once
@@ -165,24 +164,12 @@ def vacuum(spark: SparkSession, location: Location, hours: float) -> tuple[str, 
     there = tuple(address for address in addresses if tables.exists(spark, address))
     # Every listing of folders would be 10,000 tasks: half a minute a table on a laptop.
     settings = {_LISTING: str(4 * default_parallelism(spark))} | ({_CHECK: "false"} if hours < SAFE_HOURS else {})
-    with _set(spark, settings):
+    # Some platforms let nobody change some settings.
+    mine = {name: value for name, value in settings.items() if spark.conf.isModifiable(name) or name == _CHECK}
+    with settings_for_a_while(spark, mine):
         at_once(spark, [partial(_vacuum, spark, address, hours) for address in there])
     return there
 
 
 def _vacuum(spark: SparkSession, address: str, hours: float) -> None:
     spark.sql(f"VACUUM {sql_name(address)} RETAIN {hours:g} HOURS").collect()
-
-
-@contextmanager
-def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """Change settings of the session for a while, those that the platform lets anybody change."""
-    mine = {name: value for name, value in settings.items() if spark.conf.isModifiable(name) or name == _CHECK}
-    before = {name: spark.conf.get(name, None) for name in mine}
-    for name, value in mine.items():
-        spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        for name, old in before.items():
-            spark.conf.unset(name) if old is None else spark.conf.set(name, old)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from mfspark.errors import StoreError
 from mfspark.store.schemas import ModelVersion
 
 # A row is an alias, or, without one, the mark of a version whose rows are being deleted or are gone.
@@ -129,6 +130,14 @@ class Standing(NamedTuple):
         found = (mark for mark in reversed(self.marks) if mark.version == version or mark.run_id == run_id)
         return next(found, None)
 
+    def alias(self, name: str, root: str) -> Alias:
+        """Return the alias of a name, or raise StoreError with those that exist in the store ``root``."""
+        if name not in self.aliases:
+            known = ", ".join(f"{alias.name} (version {alias.version})" for alias in self.aliases.values())
+            told = f"aliases: {known}" if known else "no version has been promoted yet"
+            raise StoreError(f"no alias {name!r} in {root}; {told}")
+        return self.aliases[name]
+
     def lives(self, model: ModelVersion) -> bool:
         """Return whether a published model was not retired; an attempt before it may have been."""
         return not any(mark[:2] == (model.version, model.attempt) for mark in self.marks)
@@ -147,10 +156,45 @@ def number_of(asked: int | str) -> int | None:
     return int(asked)
 
 
-def no_alias(name: str, aliases: Mapping[str, Alias], root: str) -> str:
-    """Return what is said where an alias does not exist."""
-    known = ", ".join(f"{alias.name} (version {alias.version})" for alias in aliases.values())
-    return f"no alias {name!r} in {root}; {'aliases: ' + known if known else 'no version has been promoted yet'}"
+def find(
+    published: Sequence[ModelVersion],
+    version: int | str | None,
+    standing: Callable[[], Standing],
+    root: str,
+    run_id: str | None = None,
+) -> ModelVersion:
+    """Return the published model that was asked for; by default, and by the name "latest", the newest.
+
+    Parameters
+    ----------
+    published : sequence of ModelVersion
+        What there is, oldest first.
+    version : int, str or None
+        A number, or an alias.
+    standing : callable
+        Reads the aliases, where they are needed.
+    root : str
+        The store, for messages.
+    run_id : str, optional
+        In place of a version: the run that published it.
+
+    Raises
+    ------
+    StoreError
+        There is no such model, or it was retired; the message lists those that exist.
+    """
+    if not published:
+        raise StoreError(f"no model has been published in {root}: run a training job with this store")
+    if run_id is None and version in (None, "latest"):
+        return published[-1]
+    number = None if version is None else number_of(version)
+    if number is None and version is not None:
+        number = standing().alias(str(version), root).version
+    for model in published:
+        if model.version == number or model.run_id == run_id:
+            return model
+    wanted = f"version {number}" if number is not None else f"run id {run_id!r}"
+    raise StoreError(missing(wanted, published, standing().retired(number, run_id), root))
 
 
 def missing(wanted: str, published: Sequence[ModelVersion], mark: Mark | None, root: str) -> str:
