@@ -2,13 +2,15 @@
 
 Rating = round(mean + b_u + b_i + p_u . q_i + noise), clipped to 1..5, with normal biases, factors and noise. Each
 user's number of ratings is lognormal (the Netflix Prize data: median 96, mean 209), each item's popularity is lognormal
-as well; which pairs are rated does not depend on the ratings. Every user and every item has at least one rating.
+as well. Which pairs are rated does not depend on the ratings, unless there is a ``taste``. Every user and every item
+has at least one rating.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ from mfspark.session import default_parallelism
 
 NETFLIX_USERS, NETFLIX_ITEMS, NETFLIX_RATINGS = 480_189, 17_770, 100_480_507
 MEAN = 3.6
-USER_BIAS_STD, ITEM_BIAS_STD, INTERACTION_STD = 0.43, 0.5, 0.45
+USER_BIAS_STD, ITEM_BIAS_STD = 0.43, 0.5
 USER_COUNT_SIGMA, ITEM_WEIGHT_SIGMA = 1.247, 1.7
 CHUNK_RATINGS = 500_000
 # 1999-11-11 to 2005-12-31, the days of the Netflix Prize ratings.
@@ -44,6 +46,9 @@ class SyntheticSpec:
         Length of the true factors (default 8).
     noise : float
         Standard deviation of the normal noise before rounding (default 0.85).
+    taste : float
+        How much of what a user rates is a matter of taste: 0, the default, popularity alone; from about 3 on nearly all
+        of it has a p_u . q_i of at least one standard deviation.
     """
 
     n_users: int
@@ -52,6 +57,7 @@ class SyntheticSpec:
     seed: int = 0
     rank: int = RANK
     noise: float = NOISE
+    taste: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be met."""
@@ -63,8 +69,10 @@ class SyntheticSpec:
                 f"n_ratings={self.n_ratings} must be between {least} (every user and item at least once) and {most} "
                 f"(distinct pairs of {self.n_users} users and {self.n_items} items)"
             )
-        if self.rank < 0 or self.noise < 0 or self.seed < 0:
-            raise ParameterError(f"rank={self.rank}, noise={self.noise}, seed={self.seed}: none may be negative")
+        others = {name: getattr(self, name) for name in ("rank", "noise", "seed", "taste")}
+        if min(others.values()) < 0:
+            given = ", ".join(f"{name}={value}" for name, value in others.items())
+            raise ParameterError(f"{given}: none may be negative")
 
     @classmethod
     def netflix(
@@ -76,6 +84,7 @@ class SyntheticSpec:
         n_users: int | None = None,
         n_items: int | None = None,
         n_ratings: int | None = None,
+        taste: float = 0.0,
     ) -> SyntheticSpec:
         """Return the spec of a scaled Netflix Prize table.
 
@@ -88,7 +97,7 @@ class SyntheticSpec:
         ratings = n_ratings or max(1, round(NETFLIX_RATINGS * scale))
         users = n_users or max(200, round(NETFLIX_USERS * scale))
         items = n_items or min(NETFLIX_ITEMS, max(1, ratings // 50))
-        return cls(users, items, ratings, seed, rank, noise)
+        return cls(users, items, ratings, seed, rank, noise, taste)
 
 
 def netflix_like(
@@ -102,6 +111,7 @@ def netflix_like(
     n_users: int | None = None,
     n_items: int | None = None,
     n_ratings: int | None = None,
+    taste: float = 0.0,
     timestamps: bool = False,
 ) -> DataFrame:
     """Return user long, item long, rating float (1..5)[, timestamp long]; the same table whatever the partitioning.
@@ -125,6 +135,8 @@ def netflix_like(
         Standard deviation of a rating before rounding and clipping.
     n_users, n_items, n_ratings : int, optional
         Sizes that win over the scale's.
+    taste : float, default 0
+        How much of what a user rates is a matter of taste (`SyntheticSpec`).
     timestamps : bool, default False
         Whether there is a column timestamp.
 
@@ -133,12 +145,12 @@ def netflix_like(
     ParameterError
         Sizes that cannot be met.
     """
-    spec = SyntheticSpec.netflix(scale, seed, rank, noise, n_users, n_items, n_ratings)
+    spec = SyntheticSpec.netflix(scale, seed, rank, noise, n_users, n_items, n_ratings, taste)
     return generate(spark, spec, partitions, timestamps=timestamps)
 
 
 def implicit_counts(
-    spark: SparkSession, scale: float = 1.0, seed: int = 0, partitions: int | None = None, **sizes: int
+    spark: SparkSession, scale: float = 1.0, seed: int = 0, partitions: int | None = None, **sizes: Any
 ) -> DataFrame:
     """Return user, item, rating = number of plays (1 or more): 1 + floor(exp(b_u + b_i + p_u . q_i + noise)).
 
@@ -148,8 +160,8 @@ def implicit_counts(
         The session.
     scale, seed, partitions
         As for `netflix_like`.
-    **sizes : int
-        n_users, n_items, n_ratings.
+    **sizes : int or float
+        n_users, n_items, n_ratings; taste.
     """
     return generate(spark, SyntheticSpec.netflix(scale, seed, **sizes), partitions, plays=True)
 
@@ -207,7 +219,7 @@ def user_rows(spec: SyntheticSpec, users: np.ndarray) -> np.ndarray:
     """Return (bias, factors) of user numbers from 0, scaled so that p_u . q_i has standard deviation 0.45."""
     rows = kernel.normals(np.uint64(spec.seed), kernel.USER_MODEL, users, 1 + spec.rank)
     rows[:, 0] *= USER_BIAS_STD
-    rows[:, 1:] *= INTERACTION_STD / np.sqrt(max(spec.rank, 1))
+    rows[:, 1:] *= kernel.INTERACTION_STD / np.sqrt(max(spec.rank, 1))
     return rows
 
 
@@ -251,7 +263,7 @@ def ratings_of(
     rated, ratings = np.empty(counts.sum(), np.int64), np.empty(counts.sum(), np.float32)
     rows, forced = user_rows(spec, users), forced_items(spec, users)
     seed = np.uint64(spec.seed)
-    kernel.fill_ratings(seed, users, counts, forced, rows, *items, MEAN, spec.noise, plays, rated, ratings)
+    kernel.fill_ratings(seed, users, counts, forced, rows, *items, MEAN, spec.noise, spec.taste, plays, rated, ratings)
     return rated, ratings
 
 
@@ -274,8 +286,8 @@ def read_synthetic(spark: SparkSession, source: Source) -> DataFrame:
     if not isinstance(plays, bool):
         raise ParameterError(f"synthetic option plays={plays!r} must be true or false")
     for key, value in options.items():
-        if key not in (*whole, "scale", "noise"):
-            known = ", ".join((*whole, "scale", "noise", "plays"))
+        if key not in (*whole, "scale", "noise", "taste"):
+            known = ", ".join((*whole, "scale", "noise", "taste", "plays"))
             raise ParameterError(f"synthetic has no option {key!r}; allowed: {known}")
         try:
             arguments[key] = int(str(value)) if key in whole else float(str(value))

@@ -62,6 +62,7 @@ def noise_floor(
     n_users: int | None = None,
     n_items: int | None = None,
     n_ratings: int | None = None,
+    taste: float = 0.0,
     sample_users: int = 4096,
 ) -> float:
     """Return the best reachable RMSE of `netflix_like` with the same arguments.
@@ -71,12 +72,12 @@ def noise_floor(
 
     Parameters
     ----------
-    scale, seed, rank, noise, n_users, n_items, n_ratings
+    scale, seed, rank, noise, n_users, n_items, n_ratings, taste
         As for `netflix_like`.
     sample_users : int, default 4096
         Over how many users the mean is taken.
     """
-    spec = SyntheticSpec.netflix(scale, seed, rank, noise, n_users, n_items, n_ratings)
+    spec = SyntheticSpec.netflix(scale, seed, rank, noise, n_users, n_items, n_ratings, taste)
     return spec_noise_floor(spec, sample_users)
 
 

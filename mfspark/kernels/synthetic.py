@@ -18,8 +18,9 @@ MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 S30, S27, S31, S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 TO_UNIT = 1.0 / 9007199254740992.0
+INTERACTION_STD = 0.45  # of p_u . q_i
 
-USER_COUNT, USER_MODEL, ITEM_MODEL, ITEM_WEIGHT, DRAW, NOISE, TIME = (np.uint64(k) for k in range(1, 8))
+USER_COUNT, USER_MODEL, ITEM_MODEL, ITEM_WEIGHT, DRAW, NOISE, TIME, TASTE = (np.uint64(k) for k in range(1, 9))
 
 
 @jit
@@ -93,42 +94,64 @@ def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @jit
-def draw_items(
-    key: np.uint64, first: int, last: int, probability: np.ndarray, alias: np.ndarray, seen: np.ndarray, out: np.ndarray
-) -> None:
-    """Fill `out` with distinct items: first .. last - 1, then draws by popularity without replacement.
-
-    Repeated items are drawn again, which is sampling without replacement by weight. A user who takes a large part of
-    all items would wait long for the rare ones, so after 8 draws an item wanted the remaining draws are uniform.
-    `seen` is bool (n_items,), all False before and after.
-    """
-    n, n_items, counter = 0, probability.size, 0
-    for item in range(first, last):
-        out[n] = item
-        seen[item] = True
-        n += 1
-    patience = 8 * out.size + 64
-    while n < out.size:
-        at = uniform(key, counter) * n_items
-        item = int(at)
-        if counter < patience and at - item >= probability[item]:
-            item = alias[item]
-        counter += 1
-        if not seen[item]:
-            seen[item] = True
-            out[n] = item
-            n += 1
-    for k in range(n):
-        seen[out[k]] = False
-
-
-@jit
 def latent_mean(user_row: np.ndarray, item_row: np.ndarray, mean: float) -> float:
     """Return mean + b_u + b_i + p_u . q_i; a row is (bias, factors...), already scaled."""
     total = mean + user_row[0] + item_row[0]
     for k in range(1, user_row.size):
         total += user_row[k] * item_row[k]
     return total
+
+
+@jit
+def liking(user_row: np.ndarray, item_row: np.ndarray, taste: float) -> float:
+    """Return 1 / (1 + exp(-taste (z - 1))), z = p_u . q_i in standard deviations."""
+    z = latent_mean(user_row, item_row, -user_row[0] - item_row[0]) / INTERACTION_STD
+    return 1.0 / (1.0 + math.exp(-taste * (z - 1.0)))
+
+
+@jit
+def draw_items(
+    seed: np.uint64,
+    user: int,
+    forced: np.ndarray,
+    probability: np.ndarray,
+    alias: np.ndarray,
+    user_row: np.ndarray,
+    item_rows: np.ndarray,
+    taste: float,
+    seen: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Fill `out` with distinct items: forced[0] .. forced[1] - 1, then draws by popularity without replacement.
+
+    Repeated items are drawn again, which is sampling without replacement by weight. With a `taste` above 0 a drawn item
+    is taken with probability 1 / (1 + exp(-taste (z - 1))), z = p_u . q_i in standard deviations: mostly what lies at
+    least one of them above the mean. A user who takes a large part of all items would wait long for the rare ones, so
+    after 8 draws an item wanted (64 with a taste) the remaining draws are uniform. `seen` is bool (n_items,), all False
+    before and after.
+    """
+    key, chooser = stream(seed, DRAW, user), stream(seed, TASTE, user)
+    n, n_items, counter = 0, probability.size, 0
+    for item in range(forced[0], forced[1]):
+        out[n] = item
+        seen[item] = True
+        n += 1
+    patience = (64 if taste > 0.0 else 8) * out.size + 64
+    while n < out.size:
+        at = uniform(key, counter) * n_items
+        item = int(at)
+        patient = counter < patience
+        if patient and at - item >= probability[item]:
+            item = alias[item]
+        counter += 1
+        if seen[item]:
+            continue
+        if not (patient and taste > 0.0) or uniform(chooser, counter) < liking(user_row, item_rows[item], taste):
+            seen[item] = True
+            out[n] = item
+            n += 1
+    for k in range(n):
+        seen[out[k]] = False
 
 
 @jit
@@ -143,6 +166,7 @@ def fill_ratings(
     alias: np.ndarray,
     mean: float,
     noise: float,
+    taste: float,
     plays: bool,
     items: np.ndarray,
     ratings: np.ndarray,
@@ -163,6 +187,8 @@ def fill_ratings(
         The alias table by which items are drawn.
     mean, noise : float
         The mean rating, and the standard deviation of the noise.
+    taste : float
+        How much of what a user rates is a matter of taste (`draw_items`); 0: popularity alone.
     plays : bool
         False: round(latent + noise) clipped to 1..5. True: 1 + floor(exp(latent - mean + noise)).
     items, ratings : int64 (n,), float32 (n,)
@@ -172,8 +198,8 @@ def fill_ratings(
     start = 0
     for row in range(users.size):
         stop = start + counts[row]
-        key = stream(seed, DRAW, users[row])
-        draw_items(key, forced[row, 0], forced[row, 1], probability, alias, seen, items[start:stop])
+        taken = items[start:stop]
+        draw_items(seed, users[row], forced[row], probability, alias, user_rows[row], item_rows, taste, seen, taken)
         key = stream(seed, NOISE, users[row])
         for k in range(start, stop):
             value = latent_mean(user_rows[row], item_rows[items[k]], mean) + noise * normal(key, k - start)

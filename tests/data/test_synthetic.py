@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
 from mfspark.data import SyntheticSpec, implicit_counts, netflix_like, noise_floor, true_mean
-from mfspark.data.synthetic import item_side, ratings_of, times_of, user_counts
+from mfspark.data.synthetic import item_rows, item_side, ratings_of, times_of, user_counts, user_rows
 from mfspark.data.synthetic_truth import rating_moments
 from mfspark.errors import ParameterError
 from mfspark.kernels import synthetic as kernel
@@ -91,9 +93,10 @@ def test_popular_items_follow_their_weights() -> None:
     probability, alias = kernel.alias_table(weights)
     seen, out = np.zeros(5, bool), np.empty(1, np.int64)
     counts = np.zeros(5)
+    no_row, no_rows = np.zeros(1), np.zeros((5, 1))
     for user in range(20_000):
-        key = np.uint64(kernel.stream(np.uint64(3), kernel.DRAW, user))
-        kernel.draw_items(key, 0, 0, probability, alias, seen, out)
+        forced = np.zeros(2, np.int64)
+        kernel.draw_items(np.uint64(3), user, forced, probability, alias, no_row, no_rows, 0.0, seen, out)
         counts[out[0]] += 1
     ref = 20_000 * weights / weights.sum()
     assert ((counts - ref) ** 2 / ref).sum() < 23.5  # chi-squared, 4 degrees of freedom, p = 1e-4
@@ -141,10 +144,26 @@ def test_implicit_counts_are_plays(spark: SparkSession) -> None:
     assert counts.max() > 5 * np.median(counts)
 
 
+def test_with_a_taste_users_rate_what_is_theirs_and_the_rest_is_as_without() -> None:
+    plain = SyntheticSpec(400, 300, 8_000, seed=6)
+    tables = {taste: _table(replace(plain, taste=taste)) for taste in (0.0, 4.0)}
+    likings = {}
+    for taste, (users, items, _) in tables.items():
+        rows = user_rows(plain, users - 1)[:, 1:], item_rows(plain, items - 1)[:, 1:]
+        likings[taste] = np.sum(rows[0] * rows[1], axis=1) / kernel.INTERACTION_STD
+        assert len(set(zip(users, items, strict=True))) == 8_000
+    assert abs(likings[0.0].mean()) < 0.15
+    assert np.median(likings[4.0]) > 0.7
+    assert np.array_equal(*(np.bincount(users) for users, _, _ in tables.values()))
+    popular = [np.argsort(np.bincount(items - 1, minlength=300))[-30:] for _, items, _ in tables.values()]
+    assert len(np.intersect1d(*popular)) > 10
+
+
 BAD_SPECS = {
     "more ratings than pairs": {"n_users": 5, "n_items": 5, "n_ratings": 26},
     "fewer ratings than users": {"n_users": 50, "n_items": 5, "n_ratings": 49},
     "no users": {"n_users": 0, "n_items": 5, "n_ratings": 5},
+    "negative taste": {"n_users": 5, "n_items": 5, "n_ratings": 5, "taste": -1.0},
     "negative noise": {"n_users": 5, "n_items": 5, "n_ratings": 5, "noise": -1.0},
 }
 
