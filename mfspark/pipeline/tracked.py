@@ -16,7 +16,7 @@ from mfspark.errors import MFSparkError, ParameterError
 from mfspark.store import ModelVersion
 from mfspark.store.compare import flat
 from mfspark.store.tables import one_line
-from mfspark.tracking import Watch, log_model, parameters_of, require_mlflow, watched
+from mfspark.tracking import Watch, at_server, log_model, parameters_of, require_mlflow, watched
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +118,12 @@ class Tracked:
 
     def _alias(self, watch: Watch, name: str, alias: str, run_id: str) -> None:
         runs = [watch.run_id] if run_id == self._run_id else self._runs(watch.client, run_id)
-        found = [one for run in runs for one in watch.client.search_model_versions(f"run_id = '{run}'")]
-        numbers = [int(one.version) for one in found if one.name == name]
-        if not numbers:
-            raise ParameterError(f"run {run_id} has no version of {name!r} there, the alias {alias!r} stays")
-        watch.client.set_registered_model_alias(name, alias, str(max(numbers)))
+        with at_server(self._config.uri):  # a registry in files asks the process's own store for its models
+            found = [one for run in runs for one in watch.client.search_model_versions(f"run_id = '{run}'")]
+            numbers = [int(one.version) for one in found if one.name == name]
+            if not numbers:
+                raise ParameterError(f"run {run_id} has no version of {name!r} there, the alias {alias!r} stays")
+            watch.client.set_registered_model_alias(name, alias, str(max(numbers)))
 
     def _page(self, watch: Watch, page: Path | None) -> None:
         if page is not None:

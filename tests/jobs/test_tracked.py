@@ -10,6 +10,7 @@ from mfspark.config import parse
 from mfspark.errors import ConfigError, TrainingError
 from mfspark.pipeline import evaluate, ingest, train
 from mfspark.store import Registry
+from mfspark.tracking import at_server
 
 RATINGS = {"format": "synthetic", "seed": 5, "options": {"n_users": 60, "n_items": 40, "n_ratings": 1500, "noise": 0.3}}
 DESCENT = {"gradient_descent": {"rank": 2, "maxIter": 3, "seed": 1}}
@@ -46,7 +47,8 @@ def test_a_run_of_the_jobs_is_a_run_of_mlflow(spark, ratings, fresh_mlflow, tmp_
     assert data.metrics["rmse"] == pytest.approx(found.ratings[""].rmse)
     assert data.metrics["loss"] == pytest.approx(report.history[-1]["loss"])
     assert len(client.get_metric_history(own[0].info.run_id, "loss")) == 3
-    assert [int(one.version) for one in client.search_model_versions("name='films'")] == [2, 1]
+    with at_server(uri):  # a registry in files asks the process's own store
+        assert [int(one.version) for one in client.search_model_versions("name='films'")] == [2, 1]
 
 
 @pytest.mark.parametrize("already", [True, False], ids=["set", "as in a new process"])
@@ -57,12 +59,16 @@ def test_the_process_keeps_its_server_and_its_experiment(spark, ratings, fresh_m
         fresh_mlflow.set_experiment("mine")
 
     def state():
-        return fresh_mlflow.is_tracking_uri_set(), fresh_mlflow.get_tracking_uri(), {**os.environ}
+        made = [name for name in ("mlflow.db", "mlruns") if (tmp_path / name).exists()]
+        return fresh_mlflow.is_tracking_uri_set(), fresh_mlflow.get_tracking_uri(), {**os.environ}, made
 
-    before, uri = state(), (tmp_path / "theirs").as_uri()
+    before, uri, gate = state(), (tmp_path / "theirs").as_uri(), {"metric": "rmse", "alias": "kept"}
     train(spark, ratings(uri), "kept")
     assert state() == before
-    evaluate(spark, ratings(uri, model={"run_id": "kept"}), "kept")
+    assert evaluate(spark, ratings(uri, model={"run_id": "kept"}, gate=gate), "kept").gate.promoted
+    assert state() == before
+    with at_server(uri):
+        assert int(fresh_mlflow.MlflowClient().get_model_version_by_alias("films", "kept").version) == 1
     assert state() == before
     assert len(runs(fresh_mlflow, uri)) == 1
     with fresh_mlflow.start_run() as run:
