@@ -20,8 +20,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -44,6 +44,7 @@ MEASURES = {  # of an iteration's line: as they are called in the table ``histor
     "seconds": "seconds",
     "repaired": "repaired",
 }
+INHERITED = "MLFLOW_TRACKING_URI"
 TYPES = {"int32": "integer", "int64": "long", "string": "string"}
 
 
@@ -148,7 +149,9 @@ def watched(estimator: Any, watch: Watch) -> Any:
     return copied
 
 
-def log_model(model: Any, name: str = "model", register: str | None = None, run_id: str | None = None) -> Any:
+def log_model(
+    model: Any, name: str = "model", register: str | None = None, run_id: str | None = None, uri: str | None = None
+) -> Any:
     """Log a model as a pyfunc, with its signature: numbers in files (``LocalModel.save``), nothing that is unpickled.
 
     Its ``predict`` takes rows with the columns ``user`` and ``item`` and returns their predictions, NaN for ids that
@@ -164,6 +167,8 @@ def log_model(model: Any, name: str = "model", register: str | None = None, run_
         The name under which MLflow's registry is to have it as a new version.
     run_id : str, optional
         The run of MLflow; the active one by default.
+    uri : str, optional
+        The tracking server that has the run; the one that MLflow is set to by default.
 
     Raises
     ------
@@ -186,8 +191,33 @@ def log_model(model: Any, name: str = "model", register: str | None = None, run_
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "factors")
         local.save(path)
-        with _in_run(mlflow, run_id):
+        with at_server(uri), _in_run(mlflow, run_id):
             return mlflow.pyfunc.log_model(data_path=path, **settings)
+
+
+@contextmanager
+def at_server(uri: str | None) -> Iterator[None]:
+    """Let MLflow's functions without a client reach a server and all its experiments; after that all is as it was.
+
+    Parameters
+    ----------
+    uri : str, optional
+        The tracking server; None leaves the one that MLflow is set to.
+    """
+    require_mlflow()
+    from mlflow.tracking import fluent
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    # No run can be started while another experiment than its own is active, and no public call makes one inactive.
+    experiment, inherited = fluent._active_experiment_id, os.environ.get(INHERITED)
+    fluent._active_experiment_id = None
+    try:
+        with nullcontext() if uri is None else _use_tracking_uri(uri):
+            yield
+    finally:
+        fluent._active_experiment_id = experiment
+        if inherited is not None:  # what MLflow deletes where the address came from there alone
+            os.environ[INHERITED] = inherited
 
 
 class Predictor:

@@ -25,14 +25,16 @@ class ThisPython(KernelSpecManager):
 
 
 def execute(path: Path, save: Path | None = None) -> None:
-    """Execute one notebook; where a folder to save is given, write it there with its outputs."""
+    """Execute one notebook; where a folder to save is given, write it there with its outputs, if a cell fails as well."""
     notebook = nbformat.read(path, as_version=4)
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(notebook, km=kernel, timeout=TIMEOUT, resources={"metadata": {"path": str(FOLDER.parent)}})
-    client.execute()
-    if save is not None:
-        save.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, save / path.name)
+    try:
+        client.execute()
+    finally:
+        if save is not None:
+            save.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, save / path.name)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -93,6 +93,20 @@ def whole_plans(spark):
     spark.conf.set(name, before)
 
 
+@pytest.fixture
+def fresh_mlflow(monkeypatch):
+    """MLflow, the real package, as a new process finds it, whatever other tests have set; no server, no telemetry."""
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is tested with the real package: pip install mfspark[mlflow]")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")  # so that what a test sets is unset after it
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    return mlflow
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real ratings; a test that needs it skips where it is absent."""

@@ -254,7 +254,9 @@ class TrackingConfig(Section):
     )
     uri: Text | None = Field(None, description="the tracking server; null: what MLflow itself is set to")
     experiment: Text | None = Field(None, description="the experiment; null: what MLflow itself is set to")
-    register_as: Text | None = Field(None, description="the model's name in MLflow's registry; null: not registered")
+    register_as: Text | None = Field(
+        None, description="the model's name in MLflow's registry, whose alias follows the gate; null: not registered"
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> TrackingConfig:

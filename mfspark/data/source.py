@@ -129,9 +129,11 @@ def _sentence(error: Exception) -> str:
 
 def files_of(spark: SparkSession, path: str) -> list[str]:
     """Return the files Spark would read at a path (file, folder or glob), sorted; none when nothing is there."""
+    # A single glob twice: Spark would look for a folder of that very name first, and warn of it with a stack trace.
+    paths = [path, path] if GLOB_MARKS.search(path) else path
     try:
         # Spark names them as URIs: a space is %20 there.
-        return sorted(unquote(file) for file in spark.read.text(path).inputFiles())
+        return sorted({unquote(file) for file in spark.read.text(paths).inputFiles()})
     except PySparkException as error:
         if "PATH_NOT_FOUND" in str(error):
             return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pyspark.sql.functions as F
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 
 from mfspark.errors import ParameterError, missing_column
 from mfspark.evaluation.ratings import item_biases
@@ -115,9 +115,7 @@ def in_one_order(
     if seen is not None:
         busiest = seen.groupBy(user).agg(F.count_distinct(item).alias("n")).agg(F.max("n").alias("most")).first()
         most = (busiest["most"] if busiest else 0) or 0
-    order = [F.desc("score"), F.col(item)]
-    best = scores.orderBy(*order).limit(k + most)
-    placed = best.withColumn("place", F.row_number().over(Window.orderBy(*order)))
+    placed = _placed(scores.orderBy(F.desc("score"), F.col(item)).limit(k + most), item)
     rows = users.select(user).distinct()
     if seen is not None:
         out = seen.join(placed, item).groupBy(user).agg(F.collect_set("place").alias("out"))
@@ -128,3 +126,11 @@ def in_one_order(
     one = F.struct("place", F.col(item).alias(item), F.col("score").cast("float").alias("rating"))
     ordered = F.transform(F.sort_array(F.collect_list(one)), lambda x: F.struct(x[item], x["rating"]))
     return listed.groupBy(user).agg(ordered.alias("recommendations"))
+
+
+def _placed(best: DataFrame, item: str) -> DataFrame:
+    """Return item, score and place, from 1; not by a window, since one over all rows warns whenever it is planned."""
+    row = F.struct((-F.col("score")).alias("negated"), F.col(item).alias("item"))
+    ordered = best.agg(F.sort_array(F.collect_list(row)).alias("ordered")).select(F.posexplode("ordered"))
+    score = (-F.col("col.negated")).alias("score")
+    return ordered.select(F.col("col.item").alias(item), score, (F.col("pos") + 1).alias("place"))

@@ -24,7 +24,7 @@ from mfspark.evaluation import (
     rating_metrics,
     rating_segments,
 )
-from mfspark.pipeline.gating import ERRORS, Decision, pass_gate
+from mfspark.pipeline.gating import ERRORS, Decision, pass_gate, points_at
 from mfspark.pipeline.predicting import served_model
 from mfspark.pipeline.ratings import FOLD_IN, HOLDOUT, Keep, keeping, rating_range, recorded_ratings, with_holdout
 from mfspark.pipeline.reporting import check_report, write_report
@@ -133,7 +133,8 @@ def evaluate(spark: SparkSession, config: Config, run_id: str) -> EvaluateReport
 
 
 def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> EvaluateReport:
-    version = Registry(spark, config.store.location).get(config.model.version, config.model.run_id)
+    registry = Registry(spark, config.store.location)
+    version = registry.get(config.model.version, config.model.run_id)
     record = version.parameters["training"]
     if record["split"]["method"] == "none":
         raise DataError(
@@ -168,7 +169,10 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         tables.replace_slice(rows, store.table("segments"), "run_id", run_id)
     gate = pass_gate(spark, config, run_id, version, partial(_against, spark, config, keep, held, rankings))
     page = write_report(spark, config, version, held.model)
-    Tracked(config, version.run_id, anew=False).evaluated(report.metrics(), page)
+    with Tracked(config, version.run_id, anew=False) as tracked:
+        tracked.evaluated(report.metrics(), page)
+        if gate is not None and (at := points_at(registry, gate, version)) is not None:
+            tracked.aliased(gate.alias, at)
     return report if gate is None else replace(report, gate=gate, tables=(*report.tables, store.table("gate")))
 
 

@@ -43,6 +43,8 @@ class Decision:
         Why, in words.
     settled : bool
         Whether it was decided on earlier, so that nothing is to be done.
+    withdrawn : bool
+        Whether the alias went back to the champion: a re-run had put a worse model in the place of the one that won.
     """
 
     version: int
@@ -55,6 +57,7 @@ class Decision:
     promoted: bool
     reason: str
     settled: bool = False
+    withdrawn: bool = False
 
     def line(self) -> str:
         """Return the decision as a line of text."""
@@ -165,4 +168,22 @@ def pass_gate(
         registry.promote(made.version, made.alias, by)
     elif made.champion is not None and registry.alias(made.alias).version == made.version:
         registry.rollback(made.alias, by)  # a re-run put a worse model in the place of the one that had won
+        return replace(made, withdrawn=True)
     return made
+
+
+def points_at(registry: Registry, made: Decision, version: ModelVersion) -> ModelVersion | None:
+    """Return the version that a decision has left its alias at; None where the decision changed nothing.
+
+    Parameters
+    ----------
+    registry : Registry
+        The store.
+    made : Decision
+        Of the gate.
+    version : ModelVersion
+        The version that was decided on.
+    """
+    if made.promoted:
+        return version
+    return registry.get(made.alias) if made.withdrawn else None

@@ -84,7 +84,11 @@ def train(spark: SparkSession, config: Config, run_id: str) -> TrainReport:
     """
     estimator_of(config)._check()
     check_report(spark, config)
-    tracked = Tracked(config, run_id, anew=True)
+    with Tracked(config, run_id, anew=True) as tracked:
+        return _train(spark, config, run_id, tracked)
+
+
+def _train(spark: SparkSession, config: Config, run_id: str, tracked: Tracked) -> TrainReport:
     registry = Registry(spark, config.store.location)
     initial = start_of(registry, config, run_id)
     record, marks = training_record(spark, config), [time.perf_counter()]

@@ -19,14 +19,10 @@ LINES = [Iteration(n, 10.0 / n, 8.0 / n, 2.0 / n, None if n == 1 else 1.0 / n, 0
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(fresh_mlflow, tmp_path):
     """A tracking store of its own, and its client."""
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri((tmp_path / "mlflow").as_uri())
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
+    fresh_mlflow.set_tracking_uri((tmp_path / "mlflow").as_uri())
+    return fresh_mlflow.MlflowClient()
 
 
 class Named(NamedTuple):
@@ -104,6 +100,21 @@ def test_a_logged_model_predicts_as_it_did_and_nothing_is_pickled(server, tmp_pa
     names = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert ".npy" in names and not names & {".pkl", ".pickle", ".cloudpickle"}
     assert [str(column.type) for column in loaded.metadata.signature.inputs][0].endswith("string" if texts else "long")
+
+
+def test_a_model_goes_to_a_run_elsewhere_and_the_process_stays_where_it_is(server, tmp_path):
+    elsewhere = (tmp_path / "elsewhere").as_uri()
+    other = mlflow.MlflowClient(elsewhere)
+    run_id = other.create_run(other.create_experiment("theirs")).info.run_id
+    mlflow.set_experiment("mine")
+    before = mlflow.get_tracking_uri()
+    with mlflow.start_run() as run:
+        tracking.log_model(LocalModel(fitted(3)), run_id=run_id, uri=elsewhere)
+        assert mlflow.active_run().info.run_id == run.info.run_id
+    assert mlflow.get_tracking_uri() == before
+    with mlflow.start_run() as run:
+        assert server.get_experiment(run.info.experiment_id).name == "mine"
+    assert len(other.get_run(run_id).outputs.model_outputs) == 1
 
 
 def test_what_cannot_be_logged_is_one_line(server, monkeypatch):  # noqa: ARG001
