@@ -75,7 +75,8 @@ def spark(tmp_path_factory):
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             **SMALL_TABLES,
             "spark.driver.memory": "2g",
-            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
+            # This Java lives long: from about 100 tests on the second compiler pays.
+            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -XX:TieredStopAtLevel=4",
         },
     )
     session.sparkContext.setLogLevel("ERROR")
