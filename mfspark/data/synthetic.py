@@ -280,14 +280,15 @@ def read_synthetic(spark: SparkSession, source: Source) -> DataFrame:
     With ``plays`` the ratings are numbers of plays, as of `implicit_counts`.
     """
     whole = ("seed", "partitions", "rank", "n_users", "n_items", "n_ratings")
+    numbers = (*whole, "scale", "noise", "taste")
     arguments: dict[str, float | int] = {}
     options = dict(source.options)
     plays = options.pop("plays", False)
     if not isinstance(plays, bool):
         raise ParameterError(f"synthetic option plays={plays!r} must be true or false")
     for key, value in options.items():
-        if key not in (*whole, "scale", "noise", "taste"):
-            known = ", ".join((*whole, "scale", "noise", "taste", "plays"))
+        if key not in numbers:
+            known = ", ".join((*numbers, "plays"))
             raise ParameterError(f"synthetic has no option {key!r}; allowed: {known}")
         try:
             arguments[key] = int(str(value)) if key in whole else float(str(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -40,7 +41,7 @@ Keep = Callable[[DataFrame], DataFrame]
 HOLDOUT = "validation"
 FOLD_IN = "fold_in"
 DUPLICATES = (DUPLICATE_OLDER, DUPLICATE_MERGED)
-_NETFLIX_ARGUMENTS = ("scale", "seed", "rank", "noise", "n_users", "n_items", "n_ratings")
+_NETFLIX_ARGUMENTS = tuple(signature(SyntheticSpec.netflix).parameters)
 
 
 def source_of(config: SourceConfig) -> Source:

@@ -11,8 +11,9 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from contenders import seconds, session
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RANKS, LAMBDAS, FOLDS, ITERATIONS = (8, 16, 32, 64), (0.05, 0.1), 3, 10
@@ -35,12 +36,11 @@ def mfspark(ratings, **more):
     from mfspark import ALS
     from mfspark.evaluation import cross_validate, grid
 
-    settings = grid(rank=RANKS, regParam=LAMBDAS)
+    settings = grid({"rank": RANKS, "regParam": LAMBDAS})
     als = ALS(maxIter=ITERATIONS, seed=1, coldStartStrategy="drop")
     als.fit(ratings, {als.maxIter: 1, als.rank: 8})
-    began = time.perf_counter()
-    found = cross_validate(als, ratings, settings, folds=FOLDS, seed=1, **more)
-    return time.perf_counter() - began, found.best.settings, found.best.mean
+    spent, found = seconds(lambda: cross_validate(als, ratings, settings, folds=FOLDS, seed=1, **more))
+    return spent, found.best.settings, found.best.mean
 
 
 def mfspark_halving(ratings):
@@ -70,9 +70,8 @@ def validator(ratings, als):
         seed=1,
         parallelism=2,
     )
-    began = time.perf_counter()
-    found = search.fit(ratings)
-    spent, best = time.perf_counter() - began, min(range(len(maps)), key=lambda place: found.avgMetrics[place])
+    spent, found = seconds(lambda: search.fit(ratings))
+    best = min(range(len(maps)), key=lambda place: found.avgMetrics[place])
     return spent, {param.name: value for param, value in maps[best].items()}, found.avgMetrics[best]
 
 
@@ -97,11 +96,7 @@ CONTENDERS = {
 
 def one(name, path):
     """Run one contender in this process; its figures are the last line."""
-    from mfspark.session import spark_session
-
-    spark = spark_session("mfspark-bench", "local[2]", {"spark.driver.memory": "6g"})
-    spark.sparkContext.setLogLevel("ERROR")
-    spent, best, score = CONTENDERS[name](table(spark, path))
+    spent, best, score = CONTENDERS[name](table(session(), path))
     print(json.dumps({"contender": name, "seconds": spent, "best": best, "RMSE": score}))  # noqa: T201
 
 
@@ -127,13 +122,13 @@ def main():
     if arguments.one:
         one(arguments.one, arguments.ratings)
         return
-    spent = {name: [] for name in CONTENDERS if name != "mfspark_before" or arguments.before}
+    taken = {name: [] for name in CONTENDERS if name != "mfspark_before" or arguments.before}
     for _ in range(arguments.repeats):
-        for name, seconds in spent.items():
+        for name, times in taken.items():
             figures = measured(name, arguments.ratings, arguments.before if name == "mfspark_before" else ROOT)
-            seconds.append(figures["seconds"])
+            times.append(figures["seconds"])
             print(json.dumps(figures), flush=True)  # noqa: T201
-    medians = {name: statistics.median(seconds) for name, seconds in spent.items()}
+    medians = {name: statistics.median(times) for name, times in taken.items()}
     for name, median in medians.items():
         print(f"{name:<22} {median:8.1f} s   {median / medians['mfspark']:6.2f}")  # noqa: T201
 

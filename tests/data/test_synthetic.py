@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from mfspark.config import parse
 from mfspark.data import SyntheticSpec, implicit_counts, netflix_like, noise_floor, true_mean
 from mfspark.data.synthetic import item_rows, item_side, ratings_of, times_of, user_counts, user_rows
 from mfspark.data.synthetic_truth import rating_moments
 from mfspark.errors import ParameterError
 from mfspark.kernels import synthetic as kernel
+from mfspark.pipeline.ratings import noise_floor_of
 
 SIZES = {
     "wide": (50, 400, 2_000),
@@ -157,6 +159,15 @@ def test_with_a_taste_users_rate_what_is_theirs_and_the_rest_is_as_without() -> 
     assert np.array_equal(*(np.bincount(users) for users, _, _ in tables.values()))
     popular = [np.argsort(np.bincount(items - 1, minlength=300))[-30:] for _, items, _ in tables.values()]
     assert len(np.intersect1d(*popular)) > 10
+
+
+def test_the_noise_floor_of_a_configuration_knows_every_option() -> None:
+    sizes = {"n_users": 300, "n_items": 200, "n_ratings": 6_000}
+    options = sizes | {"rank": 3, "noise": 0.4, "taste": 4.0}
+    source = parse(
+        {"store": {"location": "x"}, "source": {"format": "synthetic", "seed": 2, "options": options}}
+    ).source
+    assert noise_floor_of(source) == noise_floor(seed=2, **options) != noise_floor(seed=2, **options | {"taste": 0.0})
 
 
 BAD_SPECS = {
