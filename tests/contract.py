@@ -1,6 +1,7 @@
 """What every fitted model must do, whatever fitted it: one class, which each estimator's tests inherit."""
 
 import pickle
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -228,6 +229,21 @@ class ModelContract:
         for comp in results:
             np.testing.assert_allclose(comp, results[0], rtol=1e-5, atol=1e-6)
             assert np.linalg.norm((comp - ref) @ seen_by) <= self.fold_error * np.linalg.norm(ref @ seen_by)
+
+    def test_a_model_without_spark_knows_what_is_popular(self, stored, tmp_path):
+        model = stored.models[0]
+        ref = [tuple(row) for row in model.popularItems(6).collect()]
+        for path in stored.paths:
+            local = LocalModel.load(path)
+            local.save(str(tmp_path / Path(path).name))
+            for one in (local, LocalModel.load(str(tmp_path / Path(path).name)), pickle.loads(pickle.dumps(local))):
+                assert one.popular(6) == ref
+                assert one.popular(3, seen=[ref[0][0], 998], deny=[ref[2][0]]) == [ref[1], *ref[3:5]]
+                assert one.popular(3, allow=[ref[4][0], 998]) == ref[4:5]
+                with pytest.raises(ParameterError, match="^the model has no popular items of the span 'recent'"):
+                    one.popular(span="recent")
+        with pytest.raises(ParameterError, match="^the model has no popular items of the span 'all'"):
+            LocalModel(model.fitted).popular()
 
     def check_local(self, model, ratings, paths, folded):
         """What LocalModel answers, read from the folder and from the store, is what the model answers on Spark."""

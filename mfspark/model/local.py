@@ -15,15 +15,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mfspark.errors import DataError, ParameterError
-from mfspark.kernels.best import best_of
 from mfspark.kernels.csr import Side
 from mfspark.model.cold_start import filled
 from mfspark.model.factorization import Factorization
 from mfspark.model.local_files import Found, Options, read, write_mapped
+from mfspark.model.local_lists import best_scored, popular_scored, unwanted
 from mfspark.model.new_user import Explanation, NewUsers, Scored, require_folds
-from mfspark.model.sorted_ids import SortedIds, how_many
+from mfspark.model.sorted_ids import SortedIds
 
 Array = NDArray[Any]
+Rated = Mapping[Any, float] | Iterable[Any]
 
 
 class LocalModel:
@@ -46,7 +47,7 @@ class LocalModel:
 
     def __init__(self, fitted: Factorization) -> None:
         self.fitted = fitted
-        self._found = Found(fitted, "FactorizationModel", None)
+        self._found = Found(fitted, "FactorizationModel", None, None)
         self._source: tuple[str, dict[str, str], str | None] | None = None
         self._ids = tuple(SortedIds(fitted.ids[side], side.stem) for side in Side)
         self._new = NewUsers(fitted, self._ids[Side.ITEM])
@@ -130,7 +131,7 @@ class LocalModel:
         return self.fitted.ids[side]
 
     def typed(self, text: str, side: Side = Side.ITEM) -> Any:
-        """Return an id from its text, as an address or JSON has it; a text that is no such id stays as it is."""
+        """Return an id from its text, as JSON has it; a text that is no such id stays as it is."""
         return self._ids[side].typed(text)
 
     def knows(self, user: Any) -> bool:
@@ -197,8 +198,7 @@ class LocalModel:
         ids = self._ids[Side.ITEM]
         chosen = None if allow is None else ids.known(allow)
         scores = self.fitted.scores(Side.USER, row, slice(None) if chosen is None else chosen)
-        out = [ids.places(given) for given in (seen, deny) if given is not None]
-        return self._best(scores, k, Side.ITEM, chosen, np.concatenate(out) if out else None, min_score)
+        return best_scored(self.fitted, ids, scores, k, chosen, unwanted(ids, seen, deny), min_score)
 
     def similar(
         self,
@@ -233,35 +233,37 @@ class LocalModel:
         chosen = None if allow is None else ids.known(allow)
         part = slice(None) if chosen is None else chosen
         cosines = (features[part] @ (features[place] / norms[place])) / norms[part]
-        out = np.append(np.empty(0, np.int64) if deny is None else ids.places(deny), place)
-        return self._best(cosines, k, side, chosen, out, min_score, predicted=False)
+        return best_scored(None, ids, cosines, k, chosen, np.append(unwanted(ids, deny), place), min_score)
 
-    def _best(
+    def popular(
         self,
-        scores: Array,
-        k: int,
-        side: Side,
-        chosen: Array | None,
-        out: Array | None,
-        least: float | None,
-        predicted: bool = True,
+        k: int = 10,
+        *,
+        span: str = "all",
+        seen: Iterable[Any] | None = None,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
     ) -> list[Scored]:
-        """Return the best of scores of all or the chosen places; those at ``out`` are none."""
-        k = how_many(k, "the number of recommendations")
-        if out is not None:
-            out = out[out >= 0]
-            if chosen is not None:
-                out = np.flatnonzero(np.isin(chosen, out))
-            scores[out] = -np.inf
-        best = best_of(scores, k)
-        places = best.places if chosen is None else chosen[best.places]
-        given = (self.fitted.respond(best.scores) if predicted else best.scores).astype(np.float32)
-        kept = slice(None) if least is None else given >= np.float32(least)
-        return list(map(Scored, self._ids[side].take(places[kept]), given[kept].tolist()))
+        """Return the items with the most training ratings, and how many: for users whom the model does not know.
 
-    def fold_in(
-        self, ratings: Mapping[Any, float] | Iterable[Any], weights: Mapping[Any, float] | None = None
-    ) -> NDArray[np.float64]:
+        Parameters
+        ----------
+        k : int, default 10
+            How many, >= 1; fewer where the list ends: 100, or as many as the train job was told.
+        span : str, default "all"
+            "recent" counts the last days before the newest rating, which only the train job does.
+        seen, allow, deny
+            As in ``recommend``.
+
+        Raises
+        ------
+        ParameterError
+            The model has no such list: it was not read from a store or a folder, or the ratings had no times.
+        """
+        ids = self._ids[Side.ITEM]
+        return popular_scored(self._found.popular, ids, k, span, allow, unwanted(ids, seen, deny))
+
+    def fold_in(self, ratings: Rated, weights: Mapping[Any, float] | None = None) -> NDArray[np.float64]:
         """Return the row (padded,) of a new user from ratings of known items, for ``recommend`` and ``predict_row``.
 
         It is the minimum of the model's own objective, the items held, as ``FactorizationModel.foldInUsers`` solves it.
@@ -285,7 +287,7 @@ class LocalModel:
         require_folds(self.fitted.objective)
         return self._new.solve(self._new.rated(ratings, weights))
 
-    def recommend_for(self, ratings: Mapping[Any, float] | Iterable[Any], k: int = 10, **rules: Any) -> list[Scored]:
+    def recommend_for(self, ratings: Rated, k: int = 10, **rules: Any) -> list[Scored]:
         """Return the best items of a new user: ``fold_in``, then ``recommend``, without the items rated.
 
         Parameters
@@ -305,12 +307,7 @@ class LocalModel:
         ratings = ratings if isinstance(ratings, Mapping) else list(ratings)
         return self.recommend(self.fold_in(ratings), k, **{"seen": list(ratings)} | rules)
 
-    def explain(
-        self,
-        ratings: Mapping[Any, float] | Iterable[Any],
-        item: Any,
-        weights: Mapping[Any, float] | None = None,
-    ) -> Explanation:
+    def explain(self, ratings: Rated, item: Any, weights: Mapping[Any, float] | None = None) -> Explanation:
         """Return which of a user's ratings contribute how much to the score of an item.
 
         The user is solved from the ratings as by ``fold_in``; the solution is linear in them, so that the score is a

@@ -25,6 +25,8 @@ from mfspark.store.reader import Reader
 
 Options = Mapping[str, str]
 MAPPED, SAVED = "model.json", "metadata"
+POPULAR = "popular"
+TABLES = (*(f"{side.stem}_factors" for side in Side), POPULAR)
 
 
 class Found(NamedTuple):
@@ -38,11 +40,14 @@ class Found(NamedTuple):
         The class.
     version : list of int and str, or None
         The version's number and its attempt.
+    popular : pa.Table or None
+        The popular items (span, place, id, ratings), where it is known what is popular.
     """
 
     fitted: Factorization
     kind: str
     version: list[Any] | None
+    popular: pa.Table | None
 
 
 def read(path: str, version: int | str | None, storage_options: Mapping[str, str] | None) -> Found:
@@ -68,13 +73,14 @@ def published(reader: Reader, version: int | str | None) -> Found:
     while True:
         model = reader.get(version)
         try:
-            tables = reader.read(model, [f"{side.stem}_factors" for side in Side])
+            tables = reader.read(model, TABLES)
         except StoreError:
             if reader.get(version).attempt == model.attempt:
                 raise
             continue
         stored = model.parameters.get("model", model.parameters)
-        return Found(_fitted(tables, stored), stored.get("class", "FactorizationModel"), [model.version, model.attempt])
+        kind = stored.get("class", "FactorizationModel")
+        return Found(_fitted(tables, stored), kind, [model.version, model.attempt], tables.get(POPULAR))
 
 
 def _read_saved(path: str) -> Found:
@@ -89,8 +95,9 @@ def _read_saved(path: str) -> Found:
     if not {f"{side.stem}_factors" for side in Side} <= set(metadata.get("tables", ())):
         raise StoreError(f"{path} has a saved {kind}, not a model of mfspark: give the folder of a FactorizationModel")
     folder = os.path.join(path, metadata["slot"])
-    tables = {f"{side.stem}_factors": pq.read_table(os.path.join(folder, f"{side.stem}_factors")) for side in Side}
-    return Found(_fitted(tables, metadata["parameters"]), kind, None)
+    kept = [name for name in TABLES if name in metadata["tables"]]
+    tables = {name: pq.read_table(os.path.join(folder, name)) for name in kept}
+    return Found(_fitted(tables, metadata["parameters"]), kind, None, tables.get(POPULAR))
 
 
 def _text(folder: str) -> str:
@@ -116,7 +123,9 @@ def _read_mapped(path: str) -> Found:
         sides.append(np.asarray(np.load(os.path.join(path, f"{side.stem}.npy"), mmap_mode="r")))
     both = (ids[0], ids[1]), (sides[0], sides[1])
     fitted = Factorization(settings_from(stored), *both, stored["intercept"], limits_from(stored), mean_from(stored))
-    return Found(fitted, stored["class"], stored["version"])
+    popular = os.path.join(path, f"{POPULAR}.arrow")
+    listed = pa.ipc.open_file(popular).read_all() if os.path.exists(popular) else None
+    return Found(fitted, stored["class"], stored["version"], listed)
 
 
 def write_mapped(found: Found, path: str) -> None:
@@ -135,9 +144,9 @@ def write_mapped(found: Found, path: str) -> None:
     try:
         for side in Side:
             np.save(os.path.join(made, f"{side.stem}.npy"), fitted.sides[side])
-            ids = pa.record_batch({"id": fitted.ids[side]})
-            with pa.ipc.new_file(os.path.join(made, f"{side.stem}_ids.arrow"), ids.schema) as file:
-                file.write_batch(ids)
+            _write(pa.record_batch({"id": fitted.ids[side]}), made, f"{side.stem}_ids")
+        if found.popular is not None:
+            _write(found.popular, made, POPULAR)
         stored = {"class": found.kind, "version": found.version} | description(fitted)
         Path(made, MAPPED).write_text(json.dumps(stored), encoding="utf-8")
         os.chmod(made, 0o755)
@@ -145,3 +154,8 @@ def write_mapped(found: Found, path: str) -> None:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _write(rows: pa.RecordBatch | pa.Table, folder: str, name: str) -> None:
+    with pa.ipc.new_file(os.path.join(folder, f"{name}.arrow"), rows.schema) as file:
+        file.write(rows)

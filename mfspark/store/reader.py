@@ -30,7 +30,7 @@ class Reader:
 
     def exists(self) -> bool:
         """Return whether a model may have been published here."""
-        return bool(_deltalake().DeltaTable.is_deltatable(self._address("models"), self._options))
+        return self._exists("models")
 
     def list(self) -> builtins.list[ModelVersion]:
         """Return every published model, oldest first (empty where nothing was published yet)."""
@@ -52,6 +52,8 @@ class Reader:
     def read(self, model: ModelVersion, names: Iterable[str]) -> dict[str, pa.Table]:
         """Return some tables of a model (keys of ``schemas.MODEL_TABLES``), all of its one attempt.
 
+        A table that models may lack is left out where the store or the model has none.
+
         Raises
         ------
         StoreError
@@ -61,18 +63,25 @@ class Reader:
         found = {}
         for name in names:
             spec = MODEL_TABLES[name]
+            if spec.may_lack and not self._exists(spec.stored_as):
+                continue
             table = self._open(spec.stored_as)
             columns = [field.name for field in table.schema().fields if field.name in spec.columns]
-            found[name] = table.to_pyarrow_table(partitions=own, columns=columns)
+            rows = table.to_pyarrow_table(partitions=own, columns=columns)
+            if rows.num_rows or not spec.may_lack:
+                found[name] = rows
         # The tables above are snapshots: if the attempt is still the published one now, its rows are all in them.
         if self.get(model.version).attempt != model.attempt:
             raise StoreError(f"version {model.version} was replaced by a re-run: look the version up again")
         return found
 
     def _standing(self) -> Standing:
-        if not _deltalake().DeltaTable.is_deltatable(self._address("aliases"), self._options):
+        if not self._exists("aliases"):
             return Standing({}, (), None)
         return Standing.stored(self._open("aliases").to_pyarrow_table().to_pylist(), None)
+
+    def _exists(self, name: str) -> bool:
+        return bool(_deltalake().DeltaTable.is_deltatable(self._address(name), self._options))
 
     def _address(self, name: str) -> str:
         return f"{self.location}/{name}"

@@ -1,6 +1,7 @@
 """LocalModel's time for one recommendation, and the example service's requests a second, beside ``implicit``.
 
 ``python tests/bench/serving.py [--items 17770 1000000] [--rank 64] [--seconds 5]`` prints one JSON line for each.
+``implicit`` is served by the same FastAPI and uvicorn, with the same factors and as few lines (``peer_app``).
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -55,40 +57,63 @@ def one_call(model, seconds):
     yield "mfspark recommend(k=10)", percentiles(lambda user: model.recommend(user, 10), seconds)
     rated = {item: 1.0 for item in range(50)}
     yield "mfspark recommend_for, 50 ratings", percentiles(lambda _: model.recommend_for(rated, 10), seconds)
-    try:
-        from implicit.cpu.als import AlternatingLeastSquares
-    except ImportError:
-        return
-    peer = AlternatingLeastSquares(factors=model.fitted.rank)
-    peer.user_factors, peer.item_factors = (model.fitted.features(side) for side in (0, 1))
-    none = csr_matrix((1, len(peer.item_factors)), dtype=np.float32)
-    ask = lambda user: peer.recommend(user, none, N=10, filter_already_liked_items=False)  # noqa: E731
-    yield "implicit recommend(N=10)", percentiles(ask, seconds)
+    if find_spec("implicit"):
+        yield "implicit recommend(N=10)", percentiles(peer(*(model.fitted.features(side) for side in (0, 1))), seconds)
+
+
+def peer(users, items):
+    """Return implicit's recommend(N=10) of a user, for given factors."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    model = AlternatingLeastSquares(factors=users.shape[1])
+    model.user_factors, model.item_factors = users, items
+    none = csr_matrix((1, len(items)), dtype=np.float32)
+    return lambda user: model.recommend(user, none, N=10, filter_already_liked_items=False)
+
+
+def peer_app():
+    """Return the application that serves implicit as ``notebooks/serve.py`` serves a published model."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    recommended = peer(*np.load(Path(os.environ["MFSPARK_STORE"]) / "factors.npz").values())
+
+    @app.get("/recommend/{user}")
+    async def recommend(user: int) -> dict:
+        ids, scores = recommended(user)
+        return {"items": [{"id": id, "score": score} for id, score in zip(ids.tolist(), scores.tolist(), strict=True)]}
+
+    return app
 
 
 def publish(model, folder):
-    """Write a store as a registry does, without Spark."""
+    """Write a store as a registry does, without Spark, and the factors for implicit."""
     sys.path.insert(0, str(ROOT / "tests" / "model"))
     from test_serving import publish as write
 
     write(Path(folder), model.fitted, 1)
+    np.savez(Path(folder) / "factors.npz", *(model.fitted.features(side) for side in (0, 1)))
 
 
-def service(model, seconds, clients):
-    """Return how many requests a second the example answers from some clients that ask one after another."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-        publish(model, folder)
+SERVICES = {
+    "mfspark service": ["--app-dir", str(ROOT / "notebooks"), "serve:app"],
+    "implicit service": ["--app-dir", str(Path(__file__).parent), "--factory", "serving:peer_app"],
+}
+
+
+def service(arguments, folder, seconds, clients):
+    """Return how many requests a second an application answers from some clients that ask one after another."""
+    with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        free.close()
-        environment = os.environ | {"MFSPARK_STORE": folder, "PYTHONPATH": str(ROOT)}
-        options = ["--app-dir", str(ROOT / "notebooks"), "--port", str(port), "--no-access-log", "--workers", "2"]
-        with subprocess.Popen([sys.executable, "-m", "uvicorn", *options, "serve:app"], env=environment) as process:
-            try:
-                wait(port)
-                return load(port, seconds, clients)
-            finally:
-                process.terminate()
+    environment = os.environ | {"MFSPARK_STORE": folder, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    options = ["--port", str(port), "--log-level", "warning", "--workers", "2", *arguments]
+    with subprocess.Popen([sys.executable, "-m", "uvicorn", *options], env=environment) as process:
+        try:
+            wait(port)
+            return load(port, seconds, clients)
+        finally:
+            process.terminate()
 
 
 def wait(port):
@@ -138,8 +163,13 @@ def main():
         for name, found in one_call(random_model(items, given.rank), given.seconds):
             print(json.dumps({"what": name, "items": items, "rank": given.rank} | found), flush=True)  # noqa: T201
     if given.service:
-        found = service(random_model(given.service, given.rank), given.seconds, given.clients)
-        print(json.dumps({"what": "service", "items": given.service, "rank": given.rank} | found))  # noqa: T201
+        with tempfile.TemporaryDirectory() as folder:
+            publish(random_model(given.service, given.rank), folder)
+            for name, arguments in SERVICES.items():
+                if name == "implicit service" and not find_spec("implicit"):
+                    continue
+                found = service(arguments, folder, given.seconds, given.clients)
+                print(json.dumps({"what": name, "items": given.service, "rank": given.rank} | found))  # noqa: T201
 
 
 if __name__ == "__main__":

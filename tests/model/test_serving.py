@@ -25,7 +25,7 @@ from mfspark.store.standing import ALIASES, Alias, Change, Mark
 deltalake = pytest.importorskip("deltalake")
 
 
-def publish(store, one, version, attempt="a"):
+def publish(store, one, version, attempt="a", popular=()):
     """Write a version as ``Registry.publish`` does, but without Spark (the contract of every model reads Spark's)."""
     for side in Side:
         n, bias = len(one.ids[side]), one.bias(side)
@@ -40,6 +40,12 @@ def publish(store, one, version, attempt="a"):
             }
         )
         address = str(store / f"{side.stem}_factors")
+        deltalake.write_deltalake(address, rows, mode="append", partition_by=["run_id", "attempt"])
+    if popular:
+        known = [(f"run-{version}", attempt, "all", place, *one) for place, one in enumerate(popular, 1)]
+        names = ("run_id", "attempt", "span", "place", "id", "ratings")
+        rows = pa.table([pa.array(column) for column in zip(*known, strict=True)], names=names)
+        address = str(store / "popular")
         deltalake.write_deltalake(address, rows, mode="append", partition_by=["run_id", "attempt"])
     row = {"version": version, "run_id": f"run-{version}", "attempt": attempt, "created_at": datetime.now(UTC)}
     row |= {"parameters": json.dumps({"model": description(one)}), "metrics": "{}"}
@@ -163,7 +169,7 @@ def test_a_store_that_is_away_leaves_the_model(tmp_path, caplog):
 def service(tmp_path):
     """Start the example as its docstring says, and return its address."""
     pytest.importorskip("fastapi")
-    publish(tmp_path, fitted(), 1)
+    publish(tmp_path, fitted(), 1, popular=[(102, 9), (100, 8), (106, 8)])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -204,9 +210,14 @@ def test_the_example_service_answers_and_takes_up_a_new_version(service):
         with pytest.raises(urllib.error.HTTPError) as error:
             call(f"{address}/{path}", body)
         assert error.value.code == code
+    found = call(f"{address}/recommend/101?k=2&popular=true&deny=100")["items"]
+    assert found == [{"id": 102, "score": 9.0}, {"id": 106, "score": 8.0}]
     publish(store, fitted(5), 2)
     deadline = time.time() + 30
     while call(f"{address}/recommend/106")["version"] == 1 and time.time() < deadline:
         time.sleep(0.05)
+    with pytest.raises(urllib.error.HTTPError) as error:
+        call(f"{address}/recommend/101?popular=true")
+    assert error.value.code == 422 and "no popular items" in json.load(error.value)["detail"]
     found = call(f"{address}/recommend/106?k={ITEMS}")
     assert found["version"] == 2 and len(found["items"]) == ITEMS and RANK == 4
