@@ -38,7 +38,7 @@ test-programs: $(READY) ## Run its tests that start programs: cluster, Connect, 
 test-fast: $(READY) ## Run the tests that need no Java (ARGS="-k kernels")
 	@JAVA_HOME=/dev/null $(BIN)/python -m pytest -m "not java" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-matrix: $(READY) ## Run the core suite on Spark 4.0 and 4.1, too (MATRIX="4.0.2:4.0.1", ARGS)
+test-matrix: $(READY) ## Run the core suite on Spark 4.0 and 4.1, too (MATRIX="4.2.0:4.4.0:python3.13", ARGS)
 	@conf/matrix.sh $(ARGS)
 
 check: $(READY) ## Lint, types and the import directions

@@ -12,7 +12,6 @@ from pyspark.ml.param.shared import (
     HasSeed,
     HasTol,
     HasValidationIndicatorCol,
-    HasWeightCol,
 )
 
 from mfspark.errors import ParameterError
@@ -28,13 +27,11 @@ class FactorizationParams(
     HasRegParam,
     HasSeed,
     HasTol,
-    HasWeightCol,
     HasValidationIndicatorCol,
     HasCheckpointInterval,
 ):
     """Parameters that every way of fitting factors shares."""
 
-    ratingCol = _param("ratingCol", "column of ratings; empty: every rating is 1", TypeConverters.toString)
     rank = _param("rank", "number of factors, > 0", TypeConverters.toInt)
     regParamUser = _param("regParamUser", "lambda_U, default regParam", TypeConverters.toFloat)
     regParamItem = _param("regParamItem", "lambda_V, default regParam", TypeConverters.toFloat)

@@ -221,7 +221,7 @@ class FactorizationModel(ReportedModel):
         found = self._recommender().similar(side, ids, n, candidates)
         return at_least(found, "similarity", rules.min_score)
 
-    def foldInUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
+    def foldInUsers(self, ratings: DataFrame, ratingCol: str | None = None, weightCol: str | None = None) -> DataFrame:
         """Return factors for users from their ratings of known items: id, features (and bias).
 
         Each is the minimum of the model's own objective, the items held: a training user's ratings give back that
@@ -231,10 +231,10 @@ class FactorizationModel(ReportedModel):
         ----------
         ratings : DataFrame
             userCol, itemCol and the columns below. Users may be new; items must be known to the model.
-        ratingCol : str, default "rating"
-            Column of ratings; empty: every rating is 1.
+        ratingCol : str, optional
+            Column of ratings, by default the fit's; empty: every rating is 1.
         weightCol : str, optional
-            Column of weights >= 0.
+            Column of weights >= 0, by default the fit's, if it had one; empty: every weight is 1.
 
         Raises
         ------
@@ -246,7 +246,7 @@ class FactorizationModel(ReportedModel):
         """
         return self._answers.fold_in(self._id_columns(), Side.USER, ratings, self._columns(ratingCol, weightCol))
 
-    def foldInItems(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> DataFrame:
+    def foldInItems(self, ratings: DataFrame, ratingCol: str | None = None, weightCol: str | None = None) -> DataFrame:
         """Return factors for items from the ratings that known users gave them: id, features (and bias).
 
         ``foldInUsers`` with the sides swapped; so are its parameters and errors.
@@ -254,7 +254,7 @@ class FactorizationModel(ReportedModel):
         return self._answers.fold_in(self._id_columns(), Side.ITEM, ratings, self._columns(ratingCol, weightCol))
 
     def recommendForNewUsers(
-        self, ratings: DataFrame, numItems: int, ratingCol: str = "rating", weightCol: str | None = None
+        self, ratings: DataFrame, numItems: int, ratingCol: str | None = None, weightCol: str | None = None
     ) -> DataFrame:
         """Return the best items of users folded in from their ratings, without those: userCol, recommendations.
 
@@ -271,7 +271,7 @@ class FactorizationModel(ReportedModel):
         folded, size = self.foldInUsers(ratings, ratingCol, weightCol), block_size(self.getOrDefault("blockSize"))
         return self._answers.recommend_new(self._id_columns(), folded, ratings, numItems, size)
 
-    def withUsers(self, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None) -> Self:
+    def withUsers(self, ratings: DataFrame, ratingCol: str | None = None, weightCol: str | None = None) -> Self:
         """Return a model that has the users of these ratings, too; those it knows get new factors.
 
         Parameters
@@ -291,7 +291,7 @@ class FactorizationModel(ReportedModel):
         return model
 
     def explain(
-        self, pairs: DataFrame, ratings: DataFrame, ratingCol: str = "rating", weightCol: str | None = None
+        self, pairs: DataFrame, ratings: DataFrame, ratingCol: str | None = None, weightCol: str | None = None
     ) -> DataFrame:
         """Return which of the users' ratings contribute how much to the scores of pairs.
 
@@ -306,10 +306,10 @@ class FactorizationModel(ReportedModel):
             userCol, itemCol: what is explained. Users may be new.
         ratings : DataFrame
             userCol, itemCol and the columns below: the users' own ratings of known items.
-        ratingCol : str, default "rating"
-            Column of ratings; empty: every rating is 1.
+        ratingCol : str, optional
+            Column of ratings, by default the fit's; empty: every rating is 1.
         weightCol : str, optional
-            Column of weights >= 0.
+            Column of weights >= 0, by default the fit's, if it had one; empty: every weight is 1.
 
         Raises
         ------
@@ -321,8 +321,12 @@ class FactorizationModel(ReportedModel):
         """
         return explain(self._answers.arrays(), self._id_columns(), pairs, ratings, self._columns(ratingCol, weightCol))
 
-    def _columns(self, rating: str, weight: str | None) -> Columns:
-        return Columns(self.getOrDefault("userCol"), self.getOrDefault("itemCol"), rating, weight)
+    def _columns(self, rating: str | None, weight: str | None) -> Columns:
+        given: list[Any] = [
+            self.getOrDefault(name) if column is None and self.isDefined(name) else column
+            for name, column in (("ratingCol", rating), ("weightCol", weight))
+        ]
+        return Columns(*self._id_columns().names, given[0], given[1] or None)
 
     def _pairs_seen(self, seen: DataFrame | None) -> DataFrame | None:
         if seen is None and self.getOrDefault("filterSeen"):

@@ -9,6 +9,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import (
     HasBlockSize,
     HasPredictionCol,
+    HasWeightCol,
 )
 
 from mfspark.errors import ParameterError
@@ -115,11 +116,12 @@ class Settable(Params):
         return ""
 
 
-class ModelParams(Settable, HasPredictionCol, HasBlockSize):
+class ModelParams(Settable, HasPredictionCol, HasWeightCol, HasBlockSize):
     """Parameters of a fitted model."""
 
     userCol = _param("userCol", "column of user ids: any string or whole number", TypeConverters.toString)
     itemCol = _param("itemCol", "column of item ids: any string or whole number", TypeConverters.toString)
+    ratingCol = _param("ratingCol", "column of ratings; empty: every rating is 1", TypeConverters.toString)
     coldStartStrategy = _param(
         "coldStartStrategy",
         "what transform does with ids unknown at fit: 'nan' predicts NaN, 'drop' drops the row, 'mean' predicts the "
@@ -136,6 +138,6 @@ class ModelParams(Settable, HasPredictionCol, HasBlockSize):
 
     def _set_model_defaults(self) -> None:
         self._setDefault(
-            userCol="user", itemCol="item", predictionCol="prediction", coldStartStrategy="nan", filterSeen=False,
-            blockSize=4096,
+            userCol="user", itemCol="item", ratingCol="rating", predictionCol="prediction", coldStartStrategy="nan",
+            filterSeen=False, blockSize=4096,
         )  # fmt: skip

@@ -63,7 +63,7 @@ class ReportedModel(StoredModel):
         ratings: DataFrame | None = None,
         titles: DataFrame | Mapping[Any, str] | None = None,
         heldOut: DataFrame | None = None,
-        ratingCol: str = "rating",
+        ratingCol: str | None = None,
     ) -> Report:
         """Return the training report: one HTML page, shown inline by a notebook that ends a cell with it.
 
@@ -77,8 +77,8 @@ class ReportedModel(StoredModel):
             Titles of items: a frame of itemCol and ``title``, or id to title.
         heldOut : DataFrame, optional
             Ratings that were not trained on, for the errors; default: ``ratings``.
-        ratingCol : str, default "rating"
-            Column of ratings; empty: every rating is 1.
+        ratingCol : str, optional
+            Column of ratings, by default the fit's; empty: every rating is 1.
 
         Returns
         -------
@@ -93,12 +93,13 @@ class ReportedModel(StoredModel):
             A column is missing or has another type.
         """
         require_bokeh()
+        column = self.getOrDefault("ratingCol") if ratingCol is None else ratingCol
         for frame in (ratings, heldOut):
             if frame is not None:
                 require_frame(frame)
-                if ratingCol and ratingCol not in frame.columns:
-                    raise missing_column(ratingCol, frame.columns)
-        report = Report(facts(self, Data(ratings, heldOut, titles, ratingCol)))  # type: ignore[arg-type]
+                if column and column not in frame.columns:
+                    raise missing_column(column, frame.columns)
+        report = Report(facts(self, Data(ratings, heldOut, titles, column)))  # type: ignore[arg-type]
         if path is not None:
             report.save(path)
         return report

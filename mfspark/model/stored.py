@@ -250,7 +250,8 @@ class StoredModel(Model, ModelParams, MLReadable, MLWritable):
         model = cls(theirs.fitted(estimator))
         model._kinds = (T.IntegerType(), T.IntegerType())
         model._resetUid(theirs.uid)
-        model._set(**theirs.values)
+        rated = {} if estimator is None else {"ratingCol": estimator.getOrDefault("ratingCol")}
+        model._set(**theirs.values, **rated)
         return model
 
     def _tables(self) -> dict[str, DataFrame]:

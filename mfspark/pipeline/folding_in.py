@@ -70,7 +70,7 @@ def fold_in(spark: SparkSession, config: Config, run_id: str) -> FoldInReport:
         known = of_new.where("known").drop("known")
         users, rows, left_out = _counts(of_new)
         if rows:
-            model = model.withUsers(known, weightCol="weight" if "weight" in known.columns else None)
+            model = model.withUsers(known, weightCol="weight" if "weight" in known.columns else "")
         stored = version.parameters.get("model", version.parameters)
         model.setParams(**stored.get("params", {}))  # and no longer the jobs' own
         metrics = {**version.metrics, "foldedUsers": users}

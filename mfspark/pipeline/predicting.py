@@ -78,6 +78,8 @@ def _predict(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> Pr
 _AS_SERVED = {
     "userCol": "user",
     "itemCol": "item",
+    "ratingCol": "rating",
+    "weightCol": None,
     "predictionCol": "prediction",
     "coldStartStrategy": "nan",
     "filterSeen": False,

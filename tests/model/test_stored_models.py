@@ -10,7 +10,7 @@ from chispa import assert_df_equality
 from contract import checkerboard
 from pyspark.sql import types as T
 
-from mfspark import ALS, BPMF, BPMFModel, FactorizationModel, ParameterError, StoreError, load_model
+from mfspark import ALS, BPMF, BPMFModel, DataError, FactorizationModel, ParameterError, StoreError, load_model
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import REFUSALS, Objective, Settings
 from mfspark.model.factorization import Factorization
@@ -126,3 +126,26 @@ def test_a_sampled_model_that_leaves_out_seen_pairs_keeps_their_blocks(sampled, 
         assert not {(row.user, found.item) for found in row.recommendations} & pairs
     sampled.unpersist()
     assert sampled._seen_blocks is None
+
+
+def test_ratings_are_in_the_columns_of_the_fit_unless_others_are_named(spark, ratings, tmp_path):
+    """Fitted, saved and published models fold in by the fit's ratings and weights, from columns that the fit named."""
+    named = ratings.selectExpr("user", "item", "rating AS stars", "cast(1 + user % 3 + item % 2 AS double) AS w")
+    model = ALS(rank=2, maxIter=20, ratingCol="stars", weightCol="w", seed=1).fit(named)
+    model.save(str(tmp_path / "model"))
+    store = Registry(spark, str(tmp_path / "store"))
+    store.publish("run", model)
+    ref = {row.id: np.array(row.features) for row in model.userFactors.collect()}
+    for one in (model, FactorizationModel.load(str(tmp_path / "model")), load_model(store)):
+        assert (one.getRatingCol(), one.getWeightCol()) == ("stars", "w")
+        folded = {row.id: row.features for row in one.foldInUsers(named).collect()}
+        assert max(np.abs(folded[user] - ref[user]).max() for user in ref) < 1e-5
+        assert one.recommendForNewUsers(named.where("user = 1"), 2).count() == 1
+    plain = model.withUsers(ratings, ratingCol="rating", weightCol="").fitted.features(Side.USER)
+    assert np.abs(plain - model.fitted.features(Side.USER)).max() > 1e-4
+    assert model.explain(named.limit(1), named).first()["score"] == pytest.approx(
+        model.transform(named.limit(1)).first()["prediction"], rel=1e-4
+    )
+    for missing in ("stars", "w"):
+        with pytest.raises(DataError, match=f"^the data has no column '{missing}'"):
+            model.foldInUsers(named.drop(missing))
