@@ -36,6 +36,7 @@ LOCAL_DEFAULTS = {
     "spark.driver.maxResultSize": "0",
     # Over TCP every Python task waits 40 ms for a delayed acknowledgement (Spark 4.1 and later know the other way).
     "spark.python.unix.domain.socket.enabled": "true",
+    "spark.python.daemon.module": "mfspark.transport.daemon",
 }
 DELTA_DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
