@@ -142,7 +142,8 @@ def _evaluate(spark: SparkSession, config: Config, run_id: str, keep: Keep) -> E
         )
     marked = with_holdout(spark, recorded_ratings(spark, config, record, keep), record["split"])
     columns = ["user", "item", "rating"]
-    folded = marked.where(FOLD_IN).select(*columns) if FOLD_IN in marked.columns else None
+    given = [name for name in (*columns, "weight") if name in marked.columns]
+    folded = marked.where(FOLD_IN).select(*given) if FOLD_IN in marked.columns else None
     rows = marked.where(HOLDOUT if folded is None else f"{HOLDOUT} AND NOT {FOLD_IN}").select(*columns)
     held = HeldOut(served_model(spark, config, version), marked.where(f"NOT {HOLDOUT}"), rows, folded)
     no_ratings = folded is not None or held.model.fitted.settings.implicit
@@ -261,8 +262,7 @@ def _own_lists(held: HeldOut, config: Config) -> DataFrame:
     k, rated = config.evaluate.k, _rated(held)
     if rated is None:
         return held.model.recommendForAllUsers(k, seen=held.train.select("user", "item"))
-    rating = "" if held.model.fitted.settings.implicit else "rating"
-    return held.model.recommendForNewUsers(rated, k, ratingCol=rating)
+    return held.model.recommendForNewUsers(rated, k, weightCol="weight" if "weight" in rated.columns else "")
 
 
 def _relevant(held: HeldOut, config: Config) -> DataFrame:
