@@ -50,6 +50,7 @@ CLUSTER_DEFAULTS = {
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "6",
 }
 """Where ``spark-submit``, the cluster or the caller have not decided."""
+LOGGING = ("LOG4J_CONFIGURATION_FILE", str(Path(__file__).with_name("log4j2.properties")))
 WORKER_DEFAULTS = {
     # One BLAS thread a task: the task is the unit of parallelism.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
@@ -134,6 +135,8 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
         os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         for key, value in WORKER_DEFAULTS.items():
             os.environ.setdefault(key.removeprefix("spark.executorEnv."), value)
+        if not (submitted or {"SPARK_CONF_DIR", LOGGING[0]} & os.environ.keys()) and os.path.exists(LOGGING[1]):
+            os.environ[LOGGING[0]] = LOGGING[1]
     settings |= _jar_settings() | (config or {})
     if not submitted:
         _use_java()
@@ -146,7 +149,11 @@ def spark_session(app_name: str = "mfspark", master: str | None = None, config: 
         builder = builder.master(master)
     for key, value in settings.items():
         builder = builder.config(key, str(value))
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    finally:
+        if os.environ.get(LOGGING[0]) == LOGGING[1]:  # for this JVM, not for those of other programs
+            del os.environ[LOGGING[0]]
 
 
 def _check_submitted_jars() -> None:
