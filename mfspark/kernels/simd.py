@@ -22,8 +22,9 @@ from mfspark.kernels.compile import jit
 from mfspark.kernels.csr import PANEL
 
 _FEATURES = llvm.get_host_cpu_features()
-# Bytes of a vector register, and how many vectors of C one tile may hold without spilling.
-VECTOR_BYTES, TILE_VECTORS = (64, 4) if _FEATURES.get("avx512f") else (32, 2) if _FEATURES.get("avx2") else (16, 2)
+# Bytes of a vector register, and how many vectors wide a tile of C may be: 4 where there are 32 registers, not 16.
+_REGISTERS = {"avx512f": (64, 4), "avx2": (32, 2), "neon": (16, 4)}
+VECTOR_BYTES, TILE_VECTORS = next((found for name, found in _REGISTERS.items() if _FEATURES.get(name)), (16, 2))
 
 
 @intrinsic
