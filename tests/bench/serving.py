@@ -86,12 +86,12 @@ def peer_app():
     return app
 
 
-def publish(model, folder):
+def publish(model, folder, version=1):
     """Write a store as a registry does, without Spark, and the factors for implicit."""
     sys.path.insert(0, str(ROOT / "tests" / "model"))
     from test_serving import publish as write
 
-    write(Path(folder), model.fitted, 1)
+    write(Path(folder), model.fitted, version)
     np.savez(Path(folder) / "factors.npz", *(model.fitted.features(side) for side in (0, 1)))
 
 
@@ -101,17 +101,25 @@ SERVICES = {
 }
 
 
-def service(arguments, folder, seconds, clients):
-    """Return how many requests a second an application answers from some clients that ask one after another."""
+def service(arguments, folder, seconds, clients, change=None):
+    """Return how many requests a second an application answers from some clients that ask one after another.
+
+    Half-way ``change`` publishes a new version; a request that fails ends the benchmark.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"MFSPARK_STORE": folder, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "MFSPARK_STORE": folder,
+        "MFSPARK_REFRESH_SECONDS": "60" if change is None else "0.2",
+        "PYTHONPATH": str(ROOT),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     options = ["--port", str(port), "--log-level", "warning", "--workers", "2", *arguments]
     with subprocess.Popen([sys.executable, "-m", "uvicorn", *options], env=environment) as process:
         try:
             wait(port)
-            return load(port, seconds, clients)
+            return load(port, seconds, clients, change)
         finally:
             process.terminate()
 
@@ -128,27 +136,39 @@ def wait(port):
 def ask(connection, user):
     connection.request("GET", f"/recommend/{user}?k=10")
     answer = connection.getresponse()
-    assert answer.status == 200 and len(json.loads(answer.read())["items"]) == 10
+    found = json.loads(answer.read())
+    assert answer.status == 200 and len(found["items"]) == 10
+    return found.get("version")
 
 
-def load(port, seconds, clients):
-    times, stop = [], time.perf_counter() + seconds
+def load(port, seconds, clients, change):
+    times, versions, failed, stop = [], set(), [], time.perf_counter() + seconds
 
     def client(number):
         connection, user = http.client.HTTPConnection("127.0.0.1", port), number
         while time.perf_counter() < stop:
             start = time.perf_counter()
-            ask(connection, user)
+            try:
+                versions.add(ask(connection, user))
+            except Exception as error:
+                failed.append(error)
+                return
             times.append(time.perf_counter() - start)
             user = (user + clients) % USERS
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
+    if change is not None:
+        time.sleep(seconds / 2)
+        change()
     for thread in threads:
         thread.join()
+    if failed:
+        raise SystemExit(f"{len(failed)} clients failed, such as by {failed[0]!r}")
     p50, p99 = np.percentile(times, [50, 99]) * 1e3
-    return {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "per_second": round(len(times) / seconds)}
+    figures = {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "per_second": round(len(times) / seconds)}
+    return figures | ({} if change is None else {"versions": sorted(versions)})
 
 
 def main():
@@ -164,11 +184,15 @@ def main():
             print(json.dumps({"what": name, "items": items, "rank": given.rank} | found), flush=True)  # noqa: T201
     if given.service:
         with tempfile.TemporaryDirectory() as folder:
-            publish(random_model(given.service, given.rank), folder)
+            model = random_model(given.service, given.rank)
+            publish(model, folder)
             for name, arguments in SERVICES.items():
                 if name == "implicit service" and not find_spec("implicit"):
                     continue
                 found = service(arguments, folder, given.seconds, given.clients)
+                if name == "mfspark service":
+                    again = service(arguments, folder, given.seconds, given.clients, lambda: publish(model, folder, 2))
+                    print(json.dumps({"what": "the same, a version published half-way"} | again))  # noqa: T201
                 print(json.dumps({"what": name, "items": given.service, "rank": given.rank} | found))  # noqa: T201
 
 
