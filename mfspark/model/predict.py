@@ -89,10 +89,20 @@ def _pair_udf(dataset: DataFrame, data: PairData) -> Callable[..., Column]:
 
         return F.arrow_udf(score, T.FloatType())  # type: ignore[call-overload]
 
-    def score_series(users, items):  # type: ignore[no-untyped-def]
+    whole_ids = [pa.types.is_integer(ids.type) for ids in data[0]]
+
+    def score_series(users, items, lacks_user, lacks_item):  # type: ignore[no-untyped-def]
         import pandas as pd
 
-        given = (pa.Array.from_pandas(users), pa.Array.from_pandas(items))
-        return pd.Series(predict_pairs(*given, sent.value))
+        given = zip((users, items), (lacks_user, lacks_item), strict=True)
+        arrays = [pa.array(ids.to_numpy(), mask=lacking.to_numpy(bool), from_pandas=True) for ids, lacking in given]
+        return pd.Series(predict_pairs(arrays[0], arrays[1], sent.value))
 
-    return F.pandas_udf(score_series, T.FloatType())  # type: ignore[call-overload]
+    scored = F.pandas_udf(score_series, T.FloatType())  # type: ignore[call-overload]
+
+    def by_pandas(*ids: Column) -> Column:
+        """Call it so that pandas neither makes numbers of whole ids where one is null, nor null of NaN."""
+        zero = [F.coalesce(one, F.lit(0)) if is_whole else one for one, is_whole in zip(ids, whole_ids, strict=True)]
+        return F.coalesce(scored(*zero, *(one.isNull() for one in ids)), F.lit(np.nan).cast("float"))
+
+    return by_pandas

@@ -45,6 +45,24 @@ def test_ids_beyond_the_kept_type_are_unknown(model, spark, kind):
     assert [row.user for row in model.recommendForUserSubset(far, 1).collect()] == [1]
 
 
+def test_ids_of_64_bits_stay_exact_beside_null_ids(spark):
+    far = 2**60
+    rated = spark.createDataFrame(
+        [(far + u, far + i, float(u + i)) for u in range(4) for i in range(4)], "user long, item long, rating double"
+    )
+    model = ALS(rank=1, maxIter=1, seed=1).fit(rated.coalesce(1))
+    pairs = [(far + 1, far + 3), (None, far), (far + 2, None), (far + 3, far + 1), (far + 4, far)]
+    asked = spark.createDataFrame(pairs, "user long, item long").coalesce(1)
+    comp = {(row.user, row.item): row.prediction for row in model.transform(asked).collect()}
+    users, items = (model.fitted.features(side) for side in (0, 1))
+    ref = {
+        pair: np.nan if None in pair or pair[0] == far + 4 else users[pair[0] - far] @ items[pair[1] - far]
+        for pair in pairs
+    }
+    assert comp.keys() == ref.keys()
+    np.testing.assert_allclose([comp[pair] for pair in pairs], [ref[pair] for pair in pairs], rtol=1e-5)
+
+
 @pytest.mark.parametrize("bad", [1.5, float("nan"), float("inf")])
 def test_an_id_that_is_not_whole_is_refused_everywhere(model, spark, bad):
     pairs = spark.createDataFrame([(1.0, 101.0), (bad, 102.0), (bad, 103.0)], "user double, item double")

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from plans import shuffles
+from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import build, plan
 from mfspark.blocks.columns import Columns, select
@@ -145,7 +146,9 @@ def test_a_half_step_shuffles_the_pieces_only_and_as_many_bytes_as_the_formula_s
     exchange = replace(case.exchange(settings), keep=keep)
     users = als_exchange.begin(exchange, START).user
     als_exchange.half_step(exchange, Side.ITEM, users, None, False)
-    assert [line.split("(")[0] for line in plans[-1]] == ["Exchange shufflepartitionidpassthrough"]
+    # Before Spark 4.1 places are not given but found by a hash of the block; the blocks lie by the same one.
+    how = "shufflepartitionidpassthrough" if hasattr(DataFrame, "repartitionById") else "hashpartitioning"
+    assert [line.split("(")[0] for line in plans[-1]] == [f"Exchange {how}"]
     pieces = users.frame.where("target is not null")
     sent = sum(len(row.data) for row in pieces.collect())
     pairs = set()
