@@ -10,21 +10,24 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout
 from mfspark.blocks.profile import Profile, Totals
 from mfspark.errors import ParameterError
-from mfspark.estimators.base import BlockEstimator
+from mfspark.estimators.exchange import ExchangeEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.model.bpmf import BPMFModel, BPMFParams
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
+from mfspark.training import bpmf_exchange
+from mfspark.training.als_exchange import Exchange
 from mfspark.training.bpmf import Chain, Sampling, start
-from mfspark.training.checkpoint import Checkpoints
+from mfspark.training.bpmf_exchange import ChainState
+from mfspark.training.checkpoint import Checkpoints, Resumable
 from mfspark.training.history import Iteration
-from mfspark.training.loop import run
+from mfspark.training.loop import Stopping, Sweep, run
 from mfspark.training.starts import Start, initial_factors
 
 
-class BPMF(BlockEstimator, BPMFParams):
+class BPMF(ExchangeEstimator, BPMFParams):
     """Bayesian probabilistic matrix factorization (Salakhutdinov and Mnih 2008) by Gibbs sampling.
 
     r ~ N(mean + u . v, 1 / alpha), u ~ N(mu_U, Lambda_U^-1), v ~ N(mu_V, Lambda_V^-1), and each (mu, Lambda) has a
@@ -135,18 +138,51 @@ class BPMF(BlockEstimator, BPMFParams):
             rank=self.getOrDefault("rank"), center="mean", folds="samples", dtype=self.getOrDefault("precision")
         )
 
+    def _start(self, found: Totals, settings: Settings) -> tuple[Start, bool]:  # noqa: ARG002
+        """Return where the chain starts; there are no power steps."""
+        return Start(self._seed(), self.getOrDefault("initStd"), "normal"), False
+
+    def _stopping(self, advice: str = "look for extreme ratings or weights") -> Stopping:
+        """Return when to stop, and what to do about a loss that is not finite."""
+        return super()._stopping(advice)
+
+    def _chain(self) -> Chain:
+        value = self.getOrDefault
+        return Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), self._seed())
+
+    def _joined(self, settings: Settings) -> Settings:
+        """Return the settings of all samples side by side."""
+        return replace(settings, rank=settings.rank * self.getOrDefault("numSamples"))
+
     def _train(
         self, blocks: DataFrame, layout: Layout, found: Profile, settings: Settings, checkpoints: Checkpoints
     ) -> tuple[Factorization, list[Iteration]]:
-        value = self.getOrDefault
-        factors = initial_factors(found, settings, Start(self._seed(), value("initStd"), "normal"))
+        value, chain = self.getOrDefault, self._chain()
+        factors = initial_factors(found, settings, self._start(found, settings)[0])
         factors.intercept = found.mean
-        chain = Chain(value("ratingPrecision"), value("burnIn"), value("numSamples"), self._seed())
-        limits, carrier = self._limits(found), value("carrier")
-        sampling = Sampling(blocks, layout, settings, chain, value("maxIter"), limits, carrier)
+        sampling = Sampling(blocks, layout, settings, chain, value("maxIter"), self._limits(found), value("carrier"))
         state = start(factors, chain)
-        stopping, earlier = self._stopping("look for extreme ratings or weights"), checkpoints.resume(state)
-        history = run(sampling, state, stopping, self._hooks(), earlier, checkpoints)
-        joined = replace(settings, rank=settings.rank * chain.samples)
+        earlier = checkpoints.resume(state)
+        history = run(sampling, state, self._stopping(), self._hooks(), earlier, checkpoints)
         sides = [state.samples.joined(side) for side in Side]
-        return self._result(found, joined, sides, factors.intercept), history
+        return self._result(found, self._joined(settings), sides, factors.intercept), history
+
+    def _held_rows(self) -> int:
+        """Return how many rows of factors the driver would hold for each id: all samples, and the last one."""
+        return 1 + self.getOrDefault("numSamples")
+
+    def _begin(self, exchange: Exchange, found: Totals, replaced: bool) -> ChainState:
+        """Return the start of a chain, on the workers."""
+        return bpmf_exchange.start(super()._begin(exchange, found, replaced), self._chain())
+
+    def _sweep(self, exchange: Exchange) -> Sweep:
+        """Return the sweep of a chain."""
+        return bpmf_exchange.Sampling(exchange, self._chain(), self.getOrDefault("maxIter"))
+
+    def _stored(self, exchange: Exchange, state: ChainState) -> Resumable:
+        """Return a chain as checkpoints take it."""
+        return bpmf_exchange.Stored(exchange, state)
+
+    def _packed(self, exchange: Exchange, state: ChainState) -> tuple[Settings, list[DataFrame]]:
+        """Return the settings of the model, and both sides' samples side by side."""
+        return self._joined(exchange.settings), [bpmf_exchange.packed(exchange, side, state) for side in Side]

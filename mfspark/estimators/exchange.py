@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -26,8 +28,10 @@ from mfspark.model.frames.blocks import FactorBlocks, FrameFactorization
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.training import als_exchange
 from mfspark.training.als_exchange import Exchange, State, Stored
+from mfspark.training.checkpoint import Resumable
+from mfspark.training.exchange_pieces import factor_rows
 from mfspark.training.history import Iteration
-from mfspark.training.loop import Stopping, run
+from mfspark.training.loop import Stopping, Sweep, run
 from mfspark.training.progress import LOGGER
 from mfspark.training.starts import POWER_STEPS, Start, of_length, power_length, power_settings
 from mfspark.transport.persist import Workspace, lost
@@ -45,7 +49,7 @@ class ExchangeEstimator(BlockEstimator):
         super()._check()
         if self.getOrDefault("carrier") == "exchange":
             for name, value in (("loop", "barrier"), ("loop", "gang"), ("materializer", "none")):
-                if self.getOrDefault(name) == value:
+                if self.hasParam(name) and self.getOrDefault(name) == value:
                     raise ParameterError(f"carrier 'exchange' cannot be combined with {name} {value!r}: leave it out")
 
     def _exchanges(self, encoded: DataFrame, found: Totals) -> bool:
@@ -53,9 +57,9 @@ class ExchangeEstimator(BlockEstimator):
         carrier, settings = self.getOrDefault("carrier"), self._settings(found)
         if carrier != "auto" or self.getOrDefault("materializer") == "none":
             return carrier == "exchange"
-        if self.getOrDefault("loop") not in ("auto", "jobs"):
+        if self.hasParam("loop") and self.getOrDefault("loop") not in ("auto", "jobs"):
             return False
-        limit, row = driver_limit(encoded.sparkSession), settings.padded * settings.itemsize
+        limit, row = driver_limit(encoded.sparkSession), settings.padded * settings.itemsize * self._held_rows()
         if found.id_bytes + sum(found.listed) * row <= limit:
             return False
         count = sum(map(len, found.sides)) if isinstance(found, Profile) else sum(distinct(encoded))
@@ -69,14 +73,14 @@ class ExchangeEstimator(BlockEstimator):
         exchange = self._exchange(ratings, layout, workspace)
 
         def keep(lines: Sequence[Iteration], state: State) -> None:
-            checkpoints(lines, Stored(exchange, state))
+            checkpoints(lines, self._stored(exchange, state))
 
         for attempt in range(ATTEMPTS):
             state = self._begin(exchange, found, checkpoints.found)
             try:
-                earlier = checkpoints.resume(Stored(exchange, state))
-                history = run(exchange, state, self._stopping(), self._hooks(), earlier, keep)
-                fitted = _fitted(exchange, state, ratings)
+                earlier = checkpoints.resume(self._stored(exchange, state))
+                history = run(self._sweep(exchange), state, self._stopping(), self._hooks(), earlier, keep)
+                fitted = self._collected(exchange, state, ratings)
                 self._finish(checkpoints)
                 return fitted, history
             except Exception as error:
@@ -85,8 +89,7 @@ class ExchangeEstimator(BlockEstimator):
                 LOGGER.warning("executors are gone with the factors they held: the fit starts again")
                 checkpoints.look()
             finally:
-                for side in Side:
-                    state.let_go(side)
+                state.close()
         raise AssertionError("unreachable")
 
     def _hash_layout(self, ratings: Encoded) -> HashLayout:
@@ -114,6 +117,34 @@ class ExchangeEstimator(BlockEstimator):
         keep = workspace.materialiser.cut
         return Exchange(Sides(*sides), layout, (sizes[0], sizes[1]), settings, intercept, self._limits(found), keep)
 
+    def _held_rows(self) -> int:
+        """Return how many rows of factors the driver would hold for each id."""
+        return 1
+
+    def _sweep(self, exchange: Exchange) -> Sweep:
+        """Return what an iteration of the loop does to a state."""
+        return exchange
+
+    def _stored(self, exchange: Exchange, state: Any) -> Resumable:
+        """Return a state as checkpoints take it."""
+        return Stored(exchange, state)
+
+    def _packed(self, exchange: Exchange, state: Any) -> tuple[Settings, list[DataFrame]]:
+        """Return the settings of the model that a state has come to, and its sides: see ``als_exchange.packed``."""
+        return exchange.settings, [als_exchange.packed(exchange, side, state.side(side)) for side in Side]
+
+    def _collected(self, exchange: Exchange, state: State, ratings: Encoded) -> Fitted:
+        """Return both sides: as arrays in the driver, or where they would pass its limit as blocks on the workers."""
+        settings, packed = self._packed(exchange, state)
+        sizes, counts = exchange.sizes, exchange.layout.blocks
+        if sides_bytes(sizes, settings, ratings.texts) <= driver_limit(ratings.frame.sparkSession):
+            (user_ids, users), (item_ids, items) = (_gathered(frame, settings) for frame in packed)
+            return Factorization(settings, (user_ids, item_ids), (users, items), exchange.intercept, exchange.limits)
+        blocks = (
+            FactorBlocks(exchange.keep(packed[side]).frame, counts[side], sizes[side], settings, side) for side in Side
+        )
+        return FrameFactorization(settings, (next(blocks), next(blocks)), exchange.intercept, exchange.limits)
+
     def _begin(self, exchange: Exchange, found: Totals, replaced: bool) -> State:
         """Return the start, on the workers; where it will be replaced, without power steps."""
         start, power = self._start(found, exchange.settings)
@@ -128,7 +159,7 @@ class ExchangeEstimator(BlockEstimator):
         run(steps, state, Stopping(POWER_STEPS))
         rank, length = settings.rank, power_length(settings, found.rows, exchange.sizes[Side.ITEM], start.std)
         for side in Side:
-            rows = als_exchange.factor_rows(state.side(side))
+            rows = factor_rows(state.side(side))
             state.replace(side, als_exchange.renew(exchange, side, rows, lambda X: of_length(X, rank, length)))
         return state
 
@@ -148,28 +179,12 @@ def _size(blocks: DataFrame) -> tuple[int, int]:
     return row[0] // 8 - row[2], row[1] // 4  # type: ignore[index]
 
 
-def _fitted(exchange: Exchange, state: State, ratings: Encoded) -> Fitted:
-    """Return both sides: as arrays in the driver, or where they would pass its limit as blocks on the workers."""
-    packed = [als_exchange.packed(exchange, side, state.side(side)) for side in Side]
-    settings, sizes, counts = exchange.settings, exchange.sizes, exchange.layout.blocks
-    if sides_bytes(sizes, settings, ratings.texts) <= driver_limit(ratings.frame.sparkSession):
-        return _collected(exchange, packed)
-    users, items = (
-        FactorBlocks(exchange.keep(packed[side]).frame, counts[side], sizes[side], settings, side) for side in Side
-    )
-    return FrameFactorization(settings, (users, items), exchange.intercept, exchange.limits)
-
-
-def _collected(exchange: Exchange, packed: Sequence[DataFrame]) -> Factorization:
-    """Return packed sides as arrays in the driver, in the order of their ids."""
-    settings, ids, arrays = exchange.settings, [], []
-    for frame in packed:
-        table = frame.select("ids", "data").toArrow()
-        known = pa.concat_arrays([ids_from(cell.as_buffer()) for cell in table.column("ids")])
-        rows = [np.frombuffer(cell.as_buffer(), settings.dtype) for cell in table.column("data")]
-        order = pc.array_sort_indices(known)
-        array = np.zeros((len(known), settings.padded), settings.dtype)
-        array[:, : settings.width] = np.concatenate(rows).reshape(len(known), -1)[order.to_numpy()]
-        ids.append(known.take(order))
-        arrays.append(array)
-    return Factorization(settings, (ids[0], ids[1]), (arrays[0], arrays[1]), exchange.intercept, exchange.limits)
+def _gathered(packed: DataFrame, settings: Settings) -> tuple[pa.Array, NDArray[Any]]:
+    """Return a packed side's ids, sorted, and its factors (n x padded) in their order."""
+    table = packed.select("ids", "data").toArrow()
+    known = pa.concat_arrays([ids_from(cell.as_buffer()) for cell in table.column("ids")])
+    rows = [np.frombuffer(cell.as_buffer(), settings.dtype) for cell in table.column("data")]
+    order = pc.array_sort_indices(known)
+    array = np.zeros((len(known), settings.padded), settings.dtype)
+    array[:, : settings.width] = np.concatenate(rows).reshape(len(known), -1)[order.to_numpy()]
+    return known.take(order), array

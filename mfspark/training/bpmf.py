@@ -2,12 +2,12 @@
 
 A sweep draws the items' prior and the items given the users, then the users' prior and the users given the items
 (Salakhutdinov and Mnih 2008, section 3.3). The priors are drawn on the driver from a generator, the rows on the workers
-from counters: the same seed gives the same chain on any number of blocks, up to rounding.
+from hashes of their ids: the same seed gives the same chain on any number of blocks, up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
+from mfspark.blocks.index import hash_ids
 from mfspark.blocks.map_blocks import joined, visit_blocks
 from mfspark.errors import TrainingError
-from mfspark.kernels.als.gibbs import sample_prior, sample_rows
+from mfspark.kernels.als.gibbs import Prior, moments, sample_prior, sample_rows
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.topk import pair_scores
@@ -41,6 +42,10 @@ class Chain:
     burn_in: int
     samples: int
     seed: int
+
+    def generator(self) -> np.random.Generator:
+        """Return the generator of the priors, at its start."""
+        return np.random.default_rng(self.seed)
 
     def kept(self, sweeps: int) -> set[int]:
         """Return the numbers (from 0) of the sweeps whose samples are kept: evenly spread, the last one among them."""
@@ -66,9 +71,10 @@ class Samples:
 
 @dataclass
 class State:
-    """Where a chain is: its last sample, the generator of the priors, and the samples kept."""
+    """Where a chain is: its last sample, its ids' hashes, the generator of the priors, and the samples kept."""
 
     factors: Factors
+    keys: tuple[NDArray[np.uint64], ...]
     generator: np.random.Generator
     samples: Samples = field(default_factory=Samples)
 
@@ -90,7 +96,24 @@ class State:
 
 def start(factors: Factors, chain: Chain) -> State:
     """Return the state at the start, which replaces the given factors."""
-    return State(factors, np.random.default_rng(chain.seed))
+    return State(factors, tuple(map(hash_ids, factors.ids)), chain.generator())
+
+
+def draw_prior(sums: NDArray[np.float64], generator: np.random.Generator) -> Prior:
+    """Draw a side's prior given its ``moments``; nu_0 of the paper is the rank."""
+    return sample_prior(sums, generator, PRIOR_STRENGTH, len(sums) - 1)
+
+
+def not_positive(side: Side, name: str, cause: str = "") -> TrainingError:  # noqa: ARG001
+    """Return the error for a row that cannot be drawn."""
+    return TrainingError(
+        f"the precision of {side.stem} {name} is not positive definite: look for extreme ratings or weights of that id"
+    )
+
+
+def running_mean(mean: NDArray[np.float64], sample: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return the mean of ``count`` samples, of which the last is new and ``mean`` that of the others."""
+    return sample if count == 1 else mean + (sample - mean) / count
 
 
 class Drawn(NamedTuple):
@@ -143,7 +166,7 @@ class Sampling:
             for keep, array in zip(samples.sides, state.factors.sides, strict=True):
                 keep.append(array[:, : self.settings.rank].copy())
             count = len(samples.sides[0])
-            samples.held = predicted if count == 1 else samples.held + (predicted - samples.held) / count
+            samples.held = running_mean(samples.held, predicted, count)
         mean = samples.held if samples.sides[0] else predicted
         errors = ratings - np.clip(mean, *self.limits)
         return Measures(squares, 0.0, rmse(float(np.sum(errors**2)), errors.size), before.repaired + repaired)
@@ -152,20 +175,20 @@ class Sampling:
         """Draw one side's prior and then its rows, and replace it."""
         settings, chain, factors = self.settings, self.chain, state.factors
         intercept, array = factors.intercept, factors.sides[dst]
-        prior = sample_prior(array[:, : settings.rank], state.generator, PRIOR_STRENGTH, settings.rank)
-        data = (factors.sides[dst.other], *prior.padded(settings.padded, settings.dtype))
+        prior = draw_prior(moments(array, settings.rank), state.generator)
+        data = (factors.sides[dst.other], *prior.padded(settings.padded, settings.dtype), state.keys[dst])
 
         def draw(block: Block, _number: int, rows: slice, data: Any) -> tuple[bytes, float, bytes, bytes, int, int]:
-            return _draw_block(block, data, settings, chain, (sweep, int(dst), rows.start), intercept)
+            *given, keys = data
+            found = draw_block(block, given, settings, chain, (sweep, int(dst), keys[rows]), intercept)
+            held = (found.predicted.tobytes(), block.held_values.astype(np.float32).tobytes())
+            return found.X.tobytes(), found.squares, *held, found.unsolved, found.repaired
 
         results = visit_blocks(self.blocks, self.layout, dst, data, draw, _RESULTS, self.carrier)
         for row in results:
             if row["unsolved"] >= 0:
                 place = self.layout.bounds[dst][row["block"]] + row["unsolved"]
-                raise TrainingError(
-                    f"the precision of {dst.stem} number {place} is not positive definite: "
-                    "look for extreme ratings or weights of that id"
-                )
+                raise not_positive(dst, repr(factors.ids[dst][place].as_py()))
         factors.sides[dst] = joined(results, "drawn", array)
         held, ratings = (
             np.concatenate([np.frombuffer(row[name], np.float32) for row in results]).astype(np.float64)
@@ -175,11 +198,42 @@ class Sampling:
         return Drawn(squares, held, ratings, repaired)
 
 
-def _draw_block(
-    block: Block, data: Any, settings: Settings, chain: Chain, stream: tuple[int, int, int], intercept: float
-) -> tuple[bytes, float, bytes, bytes, int, int]:
-    """Draw a block's rows; return them, their squared error, held-out predictions and ratings, failed row, repaired."""
-    F, base, shift = data
+class DrawnBlock(NamedTuple):
+    """A block's rows, their squared error, predictions of held-out ratings, the row that failed or -1, repaired."""
+
+    X: NDArray[Any]
+    squares: float
+    predicted: NDArray[np.float32]
+    unsolved: int
+    repaired: int
+
+
+def draw_block(
+    block: Block,
+    given: Sequence[NDArray[Any]],
+    settings: Settings,
+    chain: Chain,
+    stream: tuple[int, int, NDArray[np.uint64]],
+    intercept: float,
+) -> DrawnBlock:
+    """Draw a block's rows.
+
+    Parameters
+    ----------
+    block : Block
+        Their ratings.
+    given : sequence of arrays
+        The fixed side (n x padded), and the prior's Lambda and Lambda mu, padded.
+    settings : Settings
+        The model.
+    chain : Chain
+        The precision of a rating, and the seed.
+    stream : (int, int, uint64 array)
+        What the normals depend on: the sweep, the side, and the hashes of the rows' ids.
+    intercept : float
+        Subtracted from every rating.
+    """
+    F, base, shift = given
     number = np.dtype(settings.dtype)
     values = block.ratings.astype(number)
     weights = block.weights.astype(number) if block.weights.size else np.ones(len(values), number)
@@ -196,6 +250,5 @@ def _draw_block(
 
     errors = y - predict(block.indptr, block.indices)
     held = predict(block.held_indptr, block.held_indices) + number.type(intercept)
-    ratings = block.held_values.astype(np.float32)
     squares = float(np.sum(weights * errors**2, dtype=np.float64))
-    return X.tobytes(), squares, held.astype(np.float32).tobytes(), ratings.tobytes(), *drawn
+    return DrawnBlock(X, squares, held.astype(np.float32), *drawn)

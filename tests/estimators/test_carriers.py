@@ -7,7 +7,7 @@ import pytest
 from frame_models import assert_lists_equal, same_rows
 from plans import shuffles
 
-from mfspark import ALS, SGD, load_model
+from mfspark import ALS, BPMF, SGD, load_model
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, distinct, survey
@@ -69,6 +69,24 @@ def test_exchange_gives_the_factors_of_broadcast(ratings, name):
         expected = {row[0]: row[1] for row in ref.recommendForAllUsers(3).collect()}
         for row in comp.recommendForAllUsers(3).collect():
             assert [one[0] for one in row[1]] == [one[0] for one in expected[row[0]]]
+
+
+CHAINS = {
+    "few kept": dict(burnIn=2, numSamples=2, validationIndicatorCol="held", weightCol="weight", clip=True),
+    "all kept": dict(burnIn=0, numSamples=6, precision="float64", filterSeen=True),
+    "many blocks": dict(burnIn=3, numSamples=3, numUserBlocks=50, numItemBlocks=7, validationIndicatorCol="held"),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_by_exchange_is_that_of_broadcast(ratings, name):
+    options = dict(rank=4, maxIter=6, seed=5, deviationCol="deviation", **CHAINS[name])
+    ref = BPMF(carrier="broadcast", **options).fit(ratings)
+    comp = BPMF(carrier="exchange", **options).fit(ratings)
+    assert_same(comp, ref)
+    assert comp.rank == 4 * options["numSamples"]
+    pairs = ratings.select("user", "item")
+    same_rows(comp.transform(pairs), ref.transform(pairs), "user", "item")
 
 
 def test_auto_takes_exchange_where_sides_pass_the_drivers_limit(spark, ratings, monkeypatch):

@@ -184,7 +184,7 @@ def test_gibbs_rows(rank, magnitude, n):
     base, shift = prior.padded(settings.padded, "float32")
     a, X = np.full(n, alpha, np.float32), np.zeros((1, settings.padded), np.float32)
     indptr, seed = np.array([0, n]), np.uint64(5)
-    drawn = sample_rows(indptr, columns, a, a * y, F, base, shift, rank, seed, 0, 0, 0, X)
+    drawn = sample_rows(indptr, columns, a, a * y, F, base, shift, rank, seed, 0, 0, np.zeros(1, np.uint64), X)
     z = np.zeros((1, settings.padded))
     normals(seed, 0, 0, 0, z, rank)
     counts, sums = np.bincount(columns, minlength=100), np.bincount(columns, y, 100)

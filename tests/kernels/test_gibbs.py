@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 from numpy.random import default_rng
 
-from mfspark.kernels.als.gibbs import Prior, normals, pair_spread, sample_prior, sample_rows, sample_wishart
+from mfspark.kernels.als.gibbs import Prior, moments, normals, pair_spread, sample_prior, sample_rows, sample_wishart
 from mfspark.kernels.csr import counting_order
 from mfspark.kernels.simd import PANEL
 
@@ -48,12 +48,13 @@ def problem(k, dtype, n_rows=23, n_columns=17):
     return indptr, items[order].astype(np.int32), weights[order], y[order], F, prior
 
 
-def run(indptr, indices, weights, y, F, prior, k, alpha=2.0, sweep=3, side=1, first_row=0):
+def run(indptr, indices, weights, y, F, prior, k, alpha=2.0, sweep=3, side=1, keys=None):
     X = np.zeros((len(indptr) - 1, F.shape[1]), F.dtype)
     a = (alpha * weights).astype(F.dtype)
     base, shift = prior.padded(F.shape[1], F.dtype.name)
+    keys = np.arange(len(X), dtype=np.uint64) if keys is None else keys
     bad = sample_rows(
-        indptr, indices, a, (a * y).astype(F.dtype), F, base, shift, k, SEED, sweep, side, first_row, X
+        indptr, indices, a, (a * y).astype(F.dtype), F, base, shift, k, SEED, sweep, side, keys, X
     ).unsolved
     return X, bad
 
@@ -72,7 +73,16 @@ def test_a_row_does_not_depend_on_its_block():
     indptr, indices, weights, y, F, prior = problem(4, "float64")
     whole, _ = run(indptr, indices, weights, y, F, prior, 4)
     start = indptr[10]
-    tail, _ = run(indptr[10:] - start, indices[start:], weights[start:], y[start:], F, prior, 4, first_row=10)
+    tail, _ = run(
+        indptr[10:] - start,
+        indices[start:],
+        weights[start:],
+        y[start:],
+        F,
+        prior,
+        4,
+        keys=np.arange(10, 23, dtype=np.uint64),
+    )
     np.testing.assert_array_equal(tail, whole[10:])
     other, _ = run(indptr, indices, weights, y, F, prior, 4, sweep=4)
     assert abs(other - whole)[:, :4].min() > 0
@@ -103,7 +113,8 @@ def test_a_precision_that_is_not_positive_is_told():
 def test_priors_have_the_moments_of_the_normal_wishart():
     X = default_rng(1).multivariate_normal([1.0, -1.0], [[0.5, 0.2], [0.2, 0.3]], size=40)
     generator = default_rng(2)
-    found = [sample_prior(X, generator, 2.0, 2) for _ in range(4000)]
+    sums = moments(X[:30], 2) + moments(X[30:], 2)
+    found = [sample_prior(sums, generator, 2.0, 2) for _ in range(4000)]
     n, mean = 40, X.mean(axis=0)
     centred = X - mean
     inverse = np.eye(2) + centred.T @ centred + (2 * n / (2 + n)) * np.outer(mean, mean)
@@ -113,6 +124,16 @@ def test_priors_have_the_moments_of_the_normal_wishart():
     np.testing.assert_allclose(np.mean([prior.mean for prior in found], axis=0), n * mean / (2 + n), atol=0.02)
     ref_spread = inverse / (2 + n - 2 - 1) / (2 + n)  # E[precision^-1] = scale^-1 / (dof - k - 1)
     np.testing.assert_allclose(np.cov(np.array([prior.mean for prior in found]).T), ref_spread, atol=0.003)
+
+
+@pytest.mark.parametrize("magnitude", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("rank", [1, 10, 17])
+def test_moments_of_blocks_add_up(rank, magnitude, monkeypatch):
+    monkeypatch.setattr("mfspark.kernels.als.gibbs.MOMENT_NUMBERS", 100)
+    X = (magnitude * (default_rng(3).standard_normal((57, 24)) + 3)).astype(np.float32)
+    comp = moments(X[:20], rank) + moments(X[20:20], rank) + moments(X[20:], rank)
+    wide = np.column_stack([np.ones(57), X[:, :rank].astype(float)])
+    np.testing.assert_allclose(comp, wide.T @ wide, rtol=1e-13)
 
 
 def test_spread_of_pairs():

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from mfspark import BPMF
-from mfspark.kernels.als.gibbs import sample_prior, sample_rows
+from mfspark.kernels.als.gibbs import moments, sample_rows
 from mfspark.kernels.objective import Settings
 from mfspark.model.factorization import Factorization
-from mfspark.training.bpmf import PRIOR_STRENGTH
+from mfspark.training.bpmf import draw_prior
 from tests.reproduce.protocol import Indexed, clipped, rmse
 from tests.reproduce.published import bpmf_split
 
@@ -44,12 +44,12 @@ def held_out_curve(fold: Indexed, rank: int, precision: float, sweeps: int = 120
     errors, total = [], np.zeros(len(fold.test))
     for sweep in range(sweeps):
         for side in (1, 0):
-            prior = sample_prior(sides[side][:, :rank], generator, PRIOR_STRENGTH, rank)
+            prior = draw_prior(moments(sides[side], rank), generator)
             base, shift = prior.padded(settings.padded, settings.dtype)
             block, a = fold.blocks[side], np.full(len(fold.train), precision, np.float32)
             sample_rows(
                 block.indptr, block.indices, a, a * (block.values - mean), sides[1 - side], base, shift, rank,
-                np.uint64(0), sweep, side, 0, sides[side],
+                np.uint64(0), sweep, side, np.arange(block.rows, dtype=np.uint64), sides[side],
             )  # fmt: skip
         fitted = Factorization(settings, (pa.array([]), pa.array([])), (sides[0], sides[1]), float(mean))
         predicted = fold.predict(*fitted.scoring(), clip=False)

@@ -20,6 +20,7 @@ from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
 from mfspark.training import als_exchange
 from mfspark.training.als import HalfSteps
+from mfspark.training.exchange_pieces import factor_rows
 from mfspark.training.starts import Start, initial_factors
 from mfspark.transport.persist import Materialiser
 
@@ -84,7 +85,7 @@ class Case:
     def arrays(self, solved, side, settings):
         """A side's factors in the order of its sorted ids."""
         ids, rows = [], []
-        factors = {row.block: row.data for row in als_exchange.factor_rows(solved).collect()}
+        factors = {row.block: row.data for row in factor_rows(solved).collect()}
         for row in self.sides[side].select("block", "ids").collect():
             own = pa.ipc.open_stream(bytes(row.ids)).read_all().column("id").to_pylist()
             ids += own

@@ -9,7 +9,8 @@ equations 11 to 13) is N(A^-1 b, A^-1) with
 which are the equations of the half step of ALS with ``base = Lambda`` and no ridge: the same Gram kernel and the same
 Cholesky factor A = U^T U serve, and a draw is A^-1 b + U^-1 z with z ~ N(0, I).
 
-The normals of a row depend on the seed, the sweep, the side and the row's number alone, not on the block it is in.
+The normals of a row depend on the seed, the sweep, the side and the row's key, a hash of its id, alone: not on the
+block it is in, nor on what other ids there are.
 The slow, readable equal is ``ref_sample`` in ``tests/kernels/test_gibbs.py``.
 """
 
@@ -27,6 +28,7 @@ from mfspark.kernels.compile import REORDERED, jit
 from mfspark.kernels.rng import mix
 from mfspark.kernels.simd import PANEL, dot_rows
 
+MOMENT_NUMBERS = 1 << 20  # how many factors are converted to double precision at a time
 GATHERED_NUMBERS = 8192  # a chunk of gathered rows stays in the first-level cache
 _UNIT = 2.0**-53
 _S11 = np.uint64(11)
@@ -48,13 +50,27 @@ class Prior:
         return base, shift
 
 
-def sample_prior(X: NDArray[Any], generator: np.random.Generator, beta0: float, dof0: int) -> Prior:
+def moments(X: NDArray[Any], rank: int) -> NDArray[np.float64]:
+    """Return what a side's prior is drawn from, a matrix (rank + 1, rank + 1) that is the sum of its blocks' matrices.
+
+    Row 0 has the number of rows and the sums of their factors, the rest the sums of the factors' products.
+    """
+    total, part = np.zeros((rank + 1, rank + 1)), max(1, MOMENT_NUMBERS // (rank + 1))
+    for start in range(0, len(X), part):
+        rows = X[start : start + part, :rank]
+        wide = np.ones((len(rows), rank + 1))
+        wide[:, 1:] = rows
+        total += wide.T @ wide
+    return total
+
+
+def sample_prior(sums: NDArray[np.float64], generator: np.random.Generator, beta0: float, dof0: int) -> Prior:
     """Draw a side's prior given its factors, from the Normal-Wishart posterior (their equation 14).
 
     Parameters
     ----------
-    X : array (n, k)
-        The side's factors, without padding.
+    sums : array (k + 1, k + 1)
+        The ``moments`` of the side's factors.
     generator : numpy Generator
         Where the draws come from.
     beta0 : float
@@ -66,10 +82,9 @@ def sample_prior(X: NDArray[Any], generator: np.random.Generator, beta0: float, 
     -------
     Prior
     """
-    n, k = X.shape
-    mean = X.mean(axis=0, dtype=np.float64)
-    centred = X.astype(np.float64) - mean
-    scatter = centred.T @ centred
+    n, k = sums[0, 0], len(sums) - 1
+    mean = sums[0, 1:] / n
+    scatter = sums[1:, 1:] - n * np.outer(mean, mean)
     inverse = np.eye(k) + scatter + (beta0 * n / (beta0 + n)) * np.outer(mean, mean)
     scale = np.linalg.inv(inverse)
     precision = sample_wishart(dof0 + n, (scale + scale.T) / 2, generator)
@@ -111,9 +126,9 @@ def _uniform(seed, counter):  # type: ignore[no-untyped-def]
 
 
 @jit
-def normals(seed, sweep, side, row, z, n):  # type: ignore[no-untyped-def]
-    """Set z[0, :n] to the standard normals of (seed, sweep, side, row), by Box and Muller's transform (1958)."""
-    key = mix(mix(mix(seed, np.uint64(sweep)), np.uint64(side)), np.uint64(row))
+def normals(seed, sweep, side, key, z, n):  # type: ignore[no-untyped-def]
+    """Set z[0, :n] to the standard normals of (seed, sweep, side, key), by Box and Muller's transform (1958)."""
+    key = mix(mix(mix(seed, np.uint64(sweep)), np.uint64(side)), np.uint64(key))
     for j in range(0, n, 2):
         radius = np.sqrt(-2.0 * np.log(_uniform(key, np.uint64(j))))
         angle = 2.0 * np.pi * _uniform(key, np.uint64(j + 1))
@@ -141,7 +156,7 @@ def sample_rows(
     seed: np.uint64,
     sweep: int,
     side: int,
-    first_row: int,
+    keys: NDArray[np.uint64],
     X: NDArray[Any],
 ) -> Drawn:
     """Draw all rows of one CSR block; those whose equations lose their digits are drawn again in fp64.
@@ -158,8 +173,10 @@ def sample_rows(
         Lambda and Lambda mu of the drawn side.
     rank : int
         The number of columns of F that are not padding.
-    seed, sweep, side, first_row : int
-        What the normals depend on, beside the row's place in the block.
+    seed, sweep, side : int
+        What the normals depend on, beside the row's key.
+    keys : uint64 array (rows,)
+        The hashes of the rows' ids.
     X : float array (rows, k)
         Replaced by the draws; a row without ratings is drawn from the prior.
 
@@ -168,7 +185,7 @@ def sample_rows(
     Drawn
     """
     weak = np.zeros(len(X), np.bool_)
-    stream, every = (rank, seed, sweep, side, first_row), np.arange(len(X))
+    stream, every = (rank, seed, sweep, side, keys), np.arange(len(X))
     _draw(indptr, indices, a, b, F, base, shift, *stream, every, X, weak)
     rows = np.flatnonzero(weak)
     if rows.size:
@@ -182,7 +199,7 @@ def sample_rows(
 
 @jit(fastmath=REORDERED)
 def _draw(  # type: ignore[no-untyped-def]
-    indptr, indices, a, b, F, base, shift, rank, seed, sweep, side, first_row, chosen, X, weak
+    indptr, indices, a, b, F, base, shift, rank, seed, sweep, side, keys, chosen, X, weak
 ):
     """Draw the ``chosen`` rows of a block, marking as ``weak`` those whose equations lost their digits."""
     k = F.shape[1]
@@ -201,7 +218,7 @@ def _draw(  # type: ignore[no-untyped-def]
             weak[r] = True
             continue
         solve_triangular(A, x)
-        normals(np.uint64(seed), sweep, side, first_row + r, z, rank)
+        normals(np.uint64(seed), sweep, side, keys[r], z, rank)
         _solve_upper(A, z)
         for j in range(rank):
             X[r, j] = x[0, j] + z[0, j]
