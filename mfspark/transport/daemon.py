@@ -7,6 +7,7 @@ where ``spark.python.daemon.module`` names it; only pyspark may be imported here
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from pyspark import daemon
@@ -19,7 +20,14 @@ def worker(sock: Any, authenticated: bool) -> int:
     try:
         return _worker(sock, authenticated)
     except BrokenPipeError:
+        sys.unraisablehook = _unless_broken_pipe  # since Python 3.13 a file that cannot be flushed tells of it, too
         return 1
+
+
+def _unless_broken_pipe(unraisable: Any) -> None:
+    """Tell of an error that could not be raised, but not of a socket that was closed."""
+    if not issubclass(unraisable.exc_type, BrokenPipeError):
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

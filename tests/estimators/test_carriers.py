@@ -7,11 +7,11 @@ import pytest
 from frame_models import assert_lists_equal, same_rows
 from plans import shuffles
 
-from mfspark import ALS, BPMF, SGD, load_model
+from mfspark import ALS, BPMF, SGD, BPMFModel, load_model
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, distinct, survey
-from mfspark.errors import DataError, ParameterError
+from mfspark.errors import DataError, ParameterError, TrainingError
 from mfspark.kernels.csr import Side
 from mfspark.model.frames.blocks import FrameFactorization
 from mfspark.store import Registry
@@ -134,10 +134,33 @@ def test_a_model_beyond_the_limit_stays_on_the_workers_and_answers_alike(spark, 
     assert len(shuffles(comp.transform(pairs))) == 2  # the pairs to their users' blocks, and on to their items'
 
 
+@pytest.mark.usefixtures("no_room")
+def test_a_chain_beyond_the_limit_leaves_its_samples_on_the_workers(ratings, tmp_path):
+    options = dict(rank=4, maxIter=4, burnIn=1, numSamples=2, seed=5, deviationCol="deviation", clip=True)
+    ref = BPMF(carrier="broadcast", **options).fit(ratings)
+    comp = BPMF(numUserBlocks=3, numItemBlocks=5, **options).fit(ratings)
+    assert isinstance(comp.fitted, FrameFactorization) and comp.rank == 8
+    assert_lines_same(comp, ref)
+    pairs = ratings.select("user", "item")
+    same_rows(comp.transform(pairs), ref.transform(pairs), "user", "item")
+    comp.save(str(tmp_path / "model"))
+    same_rows(BPMFModel.load(str(tmp_path / "model")).transform(pairs), ref.transform(pairs), "user", "item")
+    assert_lists_equal(comp.recommendForAllUsers(3), ref.recommendForAllUsers(3))
+
+
+def test_a_row_that_cannot_be_drawn_is_named(ratings):
+    extreme = ratings.selectExpr("user", "item", "rating", "1e38 * weight weight")
+    for carrier in ("broadcast", "exchange"):
+        bpmf = BPMF(rank=2, maxIter=2, burnIn=0, numSamples=1, weightCol="weight", carrier=carrier)
+        with pytest.raises(TrainingError, match=r"the precision of item \d+ is not positive definite"):
+            bpmf.fit(extreme)
+
+
 def test_what_exchange_cannot_do_is_refused(ratings):
     for estimator, message in (
         (ALS(carrier="exchange", loop="barrier"), "carrier 'exchange' cannot be combined with loop 'barrier'"),
         (ALS(carrier="exchange", materializer="none"), "cannot be combined with materializer 'none'"),
+        (BPMF(carrier="exchange", materializer="none"), "cannot be combined with materializer 'none'"),
         (SGD(carrier="exchange"), "carrier must be one of auto, broadcast, join, not 'exchange'"),
         (ALS(carrier="pigeon"), "carrier must be one of auto, broadcast, join, exchange, not 'pigeon'"),
     ):

@@ -24,6 +24,7 @@ CASES = {
     "SGD": (SGD, dict(stepSchedule="adagrad", stepSize=0.1, **BIASED)),
     "SGD, implicit": (SGD, dict(implicitPrefs=True, stepSchedule="bold_driver", loss="logistic")),
     "BPMF": (BPMF, dict(burnIn=1, numSamples=2)),
+    "BPMF, exchange": (BPMF, dict(burnIn=1, numSamples=2, numItemBlocks=3)),
     "SVDPlusPlus": (SVDPlusPlus, {}),
     "GradientDescent": (GradientDescent, dict(center=True)),
     "TruncatedSVD": (TruncatedSVD, dict(tol=0.0, imputation="userMean")),
