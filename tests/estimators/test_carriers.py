@@ -74,7 +74,7 @@ def test_exchange_gives_the_factors_of_broadcast(ratings, name):
 CHAINS = {
     "few kept": dict(burnIn=2, numSamples=2, validationIndicatorCol="held", weightCol="weight", clip=True),
     "all kept": dict(burnIn=0, numSamples=6, precision="float64", filterSeen=True),
-    "many blocks": dict(burnIn=3, numSamples=3, numUserBlocks=50, numItemBlocks=7, validationIndicatorCol="held"),
+    "many blocks": dict(burnIn=4, numSamples=2, numUserBlocks=12, numItemBlocks=5, validationIndicatorCol="held"),
 }
 
 
