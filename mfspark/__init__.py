@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mfspark.model.load import BPMFModel, FactorizationModel, load_model
     from mfspark.model.load import FactorizationModel as ALSModel
     from mfspark.model.local import LocalModel
+    from mfspark.model.registry import Registry
     from mfspark.model.serving import Serving
     from mfspark.session import spark_session
 
@@ -40,6 +41,7 @@ __all__ = [
     "LocalModel",
     "MFSparkError",
     "ParameterError",
+    "Registry",
     "SGD",
     "SVDPlusPlus",
     "Serving",
@@ -60,6 +62,7 @@ _MODULES = {
     "estimators.truncated_svd": ("TruncatedSVD",),
     "model.load": ("ALSModel", "BPMFModel", "FactorizationModel", "load_model"),
     "model.local": ("LocalModel",),
+    "model.registry": ("Registry",),
     "model.serving": ("Serving",),
     "session": ("spark_session",),
 }

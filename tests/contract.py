@@ -10,10 +10,9 @@ from chispa import assert_df_equality
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.sql import functions as F
 
-from mfspark import DataError, FactorizationModel, LocalModel, ParameterError, StoreError, load_model
+from mfspark import DataError, FactorizationModel, LocalModel, ParameterError, Registry, StoreError
 from mfspark.kernels.csr import Side
 from mfspark.kernels.responses import RESPONSES
-from mfspark.store import Registry
 
 
 def checkerboard(spark, n_users=24, n_items=12, id_of=int, id_type="int"):
@@ -121,7 +120,7 @@ class ModelContract:
         model.save(str(folder / "model"))
         registry = Registry(spark, str(folder / "store"))
         registry.publish("run", model)
-        models = (model, FactorizationModel.load(str(folder / "model")), load_model(registry))
+        models = (model, FactorizationModel.load(str(folder / "model")), registry.load_model())
         paths = [str(folder / name) for name in ("model", "store")]
         return Stored(marked, marked.where("NOT held_out").drop("held_out"), models, paths)
 

@@ -15,7 +15,8 @@ LIBRARIES = ("numpy", "numba", "llvmlite", "pyarrow", "pyspark", "delta", "panda
 SCIPY = ("scipy.linalg", "scipy.sparse", "scipy.special", "scipy.stats")
 NOT_IN_WORKERS = (*SCIPY, "pyspark.ml", "delta", "pandas", "pydantic", "mfspark.estimators")
 DRIVER_ONLY = {
-    f"model/{name}.py" for name in ("bpmf", "load", "mllib", "model", "params", "persistence", "reporting", "stored")
+    f"model/{name}.py"
+    for name in ("bpmf", "load", "mllib", "model", "params", "persistence", "registry", "reporting", "stored")
 }
 
 

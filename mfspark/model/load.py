@@ -58,8 +58,7 @@ def load_model(
 
     Examples
     --------
-    >>> from mfspark import load_model
-    >>> from mfspark.store import Registry
+    >>> from mfspark import Registry, load_model
     >>> registry = Registry(spark, "catalog.schema")
     >>> published = registry.publish("run-7", model)
     >>> load_model(registry).recommendForAllUsers(10)

@@ -243,7 +243,7 @@ class Registry:
         metrics: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
-        """Publish a fitted model as the version of a run; ``mfspark.load_model`` brings it back.
+        """Publish a fitted model as the version of a run; ``mfspark.Registry.load_model`` brings it back.
 
         Parameters
         ----------
