@@ -12,6 +12,8 @@ from pyspark.sql import types as T
 
 from mfspark.errors import DataError, missing_column
 from mfspark.kernels.csr import Side
+from mfspark.transport.scan import Column as Scanned
+from mfspark.transport.scan import Scan, plain_scan
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _NUMBERS = (*_INTEGERS, T.FloatType, T.DoubleType, T.DecimalType)
@@ -58,6 +60,19 @@ def select(dataset: DataFrame, columns: Columns) -> DataFrame:
     if columns.validation:
         chosen.append(column(columns.validation, (T.BooleanType,), "a boolean").alias("held"))
     return dataset.select(*chosen)
+
+
+def scan(dataset: DataFrame, columns: Columns) -> Scan | None:
+    """Return how the workers can read what ``select`` selects themselves, or None where only Spark can."""
+    types = {field.name: field.dataType for field in dataset.schema.fields}
+    wanted = {"user": Scanned(columns.user), "item": Scanned(columns.item)}
+    numbers = {"rating": columns.rating, "weight": columns.weight}
+    wanted |= {one: Scanned(name, pa.float32()) for one, name in numbers.items() if name}
+    wanted |= {"held": Scanned(columns.validation)} if columns.validation else {}
+    ids = all(
+        isinstance(types[name], (T.IntegerType, T.LongType, T.StringType)) for name in (columns.user, columns.item)
+    )
+    return plain_scan(dataset, wanted) if ids and columns.rating else None
 
 
 def id_type(kind: T.DataType) -> T.DataType:

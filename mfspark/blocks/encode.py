@@ -18,6 +18,7 @@ from mfspark.blocks.columns import whole
 from mfspark.blocks.index import PartitionIds
 from mfspark.kernels.csr import Side
 from mfspark.transport.arrow import chunks, flat, row_batch
+from mfspark.transport.scan import Scan
 from mfspark.transport.workers import check_workers
 
 MOST_CODES = 256
@@ -101,11 +102,18 @@ _ENCODED_KINDS = dict.fromkeys((*CHUNK, *SUMMARY[:3]), pa.binary()) | {
 }  # fmt: skip
 
 
-def encode(ratings: DataFrame) -> DataFrame:
+def encode(ratings: DataFrame, scan: Scan | None = None) -> DataFrame:
     """Return selected ratings (``select``) as a few large rows per partition: the only pass over the data set.
 
     A row of CHUNK holds the ratings of about ROWS_AT_ONCE rows, ids being places in the partition's own list of ids; a
     partition ends with a row of SUMMARY, that list included. Nine to thirteen bytes a rating, and no id twice.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        From ``columns.select``.
+    scan : Scan, optional
+        How the workers can read the same rows themselves, from ``columns.scan``.
 
     Raises
     ------
@@ -113,7 +121,7 @@ def encode(ratings: DataFrame) -> DataFrame:
         The session's workers cannot run mfspark (``check_workers``).
     """
     check_workers(ratings.sparkSession)
-    return ratings.mapInArrow(_encode, _ENCODED_SCHEMA)
+    return ratings.mapInArrow(_encode, _ENCODED_SCHEMA) if scan is None else scan.map(ratings, _encode, _ENCODED_SCHEMA)
 
 
 def _encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

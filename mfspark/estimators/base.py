@@ -16,7 +16,7 @@ from pyspark.sql.types import StringType
 
 from mfspark.blocks import build as block_frames
 from mfspark.blocks.build import Layout
-from mfspark.blocks.columns import Columns, select
+from mfspark.blocks.columns import Columns, scan, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, Totals, profile, survey
 from mfspark.errors import ParameterError
@@ -261,7 +261,7 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
     def _encoded(self, dataset: DataFrame, workspace: Workspace) -> Encoded:
         """Return the checked ratings after the one pass over them, kept in the workspace."""
         columns = self._columns()
-        encoded = workspace.keep(encode(select(dataset, columns)))
+        encoded = workspace.keep(encode(select(dataset, columns), scan(dataset, columns)))
         found = survey(encoded, columns, not self._implicit(), driver_limit(dataset.sparkSession) >> 10)
         user, item = (dataset.schema[name].dataType for name in (columns.user, columns.item))
         texts = (isinstance(user, StringType), isinstance(item, StringType))
