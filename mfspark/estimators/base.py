@@ -26,6 +26,7 @@ from mfspark.estimators.options import OFF
 from mfspark.estimators.prepared import Blocks, Fits, Prepared
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.kernels.rows import padded
 from mfspark.model.answers import Fitted
 from mfspark.model.factorization import Factorization, SeenBlocks
 from mfspark.model.model import FactorizationModel
@@ -154,9 +155,9 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
         self, found: Profile, settings: Settings, sides: Sequence[NDArray[Any]], intercept: float = 0.0
     ) -> Factorization:
         """Return what a fit came to; ``sides`` (n x columns in use, or padded) are padded to the settings' width."""
-        padded = [_padded(side, settings) for side in sides]
+        users, items = (_padded(side, settings) for side in sides)
         ids = (found.sides[0].ids, found.sides[1].ids)
-        return Factorization(settings, ids, (padded[0], padded[1]), intercept, self._limits(found), self._mean(found))
+        return Factorization(settings, ids, (users, items), intercept, self._limits(found), self._mean(found))
 
     def _columns(self) -> Columns:
         """Return the names of the input columns."""
@@ -326,6 +327,4 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
 def _padded(side: NDArray[Any], settings: Settings) -> NDArray[Any]:
     if side.shape[1] == settings.padded and side.dtype == settings.dtype:
         return side
-    array = np.zeros((len(side), settings.padded), settings.dtype)
-    array[:, : side.shape[1]] = side
-    return array
+    return padded(side, settings)

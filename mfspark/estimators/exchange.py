@@ -21,6 +21,7 @@ from mfspark.errors import ParameterError
 from mfspark.estimators.base import BlockEstimator, Encoded
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings
+from mfspark.kernels.rows import padded
 from mfspark.model.answers import Fitted
 from mfspark.model.factor_table import sides_bytes
 from mfspark.model.factorization import Factorization
@@ -138,12 +139,13 @@ class ExchangeEstimator(BlockEstimator):
         settings, packed = self._packed(exchange, state)
         sizes, counts = exchange.sizes, exchange.layout.blocks
         if sides_bytes(sizes, settings, ratings.texts) <= driver_limit(ratings.frame.sparkSession):
-            (user_ids, users), (item_ids, items) = (_gathered(frame, settings) for frame in packed)
-            return Factorization(settings, (user_ids, item_ids), (users, items), exchange.intercept, exchange.limits)
-        blocks = (
+            (user_ids, user_rows), (item_ids, item_rows) = (_gathered(frame, settings) for frame in packed)
+            ids, rows = (user_ids, item_ids), (user_rows, item_rows)
+            return Factorization(settings, ids, rows, exchange.intercept, exchange.limits)
+        users, items = (
             FactorBlocks(exchange.keep(packed[side]).frame, counts[side], sizes[side], settings, side) for side in Side
         )
-        return FrameFactorization(settings, (next(blocks), next(blocks)), exchange.intercept, exchange.limits)
+        return FrameFactorization(settings, (users, items), exchange.intercept, exchange.limits)
 
     def _begin(self, exchange: Exchange, found: Totals, replaced: bool) -> State:
         """Return the start, on the workers; where it will be replaced, without power steps."""
@@ -185,6 +187,4 @@ def _gathered(packed: DataFrame, settings: Settings) -> tuple[pa.Array, NDArray[
     known = pa.concat_arrays([ids_from(cell.as_buffer()) for cell in table.column("ids")])
     rows = [np.frombuffer(cell.as_buffer(), settings.dtype) for cell in table.column("data")]
     order = pc.array_sort_indices(known)
-    array = np.zeros((len(known), settings.padded), settings.dtype)
-    array[:, : settings.width] = np.concatenate(rows).reshape(len(known), -1)[order.to_numpy()]
-    return known.take(order), array
+    return known.take(order), padded(np.concatenate(rows).reshape(len(known), -1)[order.to_numpy()], settings)

@@ -26,6 +26,7 @@ from mfspark.blocks.routes import RoutedBlock, Sides, read_routed
 from mfspark.kernels.als.half_step import solve_block
 from mfspark.kernels.csr import Side
 from mfspark.kernels.objective import Settings, fix
+from mfspark.kernels.rows import padded
 from mfspark.session import collect_garbage
 from mfspark.training.als import measures, seen_from
 from mfspark.training.exchange_pieces import (
@@ -41,7 +42,6 @@ from mfspark.training.exchange_pieces import (
     own_factors,
     own_piece,
     own_pieces,
-    padded,
     pieces_of,
     summed,
     unsolvable,

@@ -87,7 +87,7 @@ class Stored:
     state: ChainState
 
     def parts(self) -> dict[str, Any]:
-        """Return what a checkpoint stores: the users' sample and both sides' moments are what the next sweep needs."""
+        """Return what a checkpoint stores: the users' sample, whose moments follow from it, and the items' moments."""
         state = self.state
         frames = {"users": factor_rows(state.user), "held": kept_rows(state.user)}
         if state.count:

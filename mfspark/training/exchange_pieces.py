@@ -89,13 +89,6 @@ def own_factors(pieces: pa.Table, settings: Settings) -> NDArray[Any] | None:
     return None if data is None else np.frombuffer(data, settings.dtype).reshape(-1, settings.width)
 
 
-def padded(rows: NDArray[Any], settings: Settings) -> NDArray[Any]:
-    """Return rows (n x columns in use) padded with zeros."""
-    X = np.zeros((len(rows), settings.padded), settings.dtype)
-    X[:, : settings.width] = rows
-    return X
-
-
 def with_known_held(block: RoutedBlock, fixed: NDArray[Any]) -> Block:
     """Return the block's ratings without the held-out ones of ids that were never trained on (rows of NaN)."""
     csr = block.csr

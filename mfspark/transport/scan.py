@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -159,8 +160,8 @@ def _read(part: Sequence[Group], columns: Mapping[str, Column]) -> Iterator[pa.R
     import pyarrow.parquet as pq
 
     names = list({column.name for column in columns.values()})
-    for path in dict.fromkeys(group.path for group in part):
-        numbers = [group.number for group in part if group.path == path]
+    for path, groups in groupby(part, key=lambda group: group.path):
+        numbers = [group.number for group in groups]
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=numbers, columns=names, use_threads=False):
                 arrays = [

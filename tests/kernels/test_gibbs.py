@@ -73,16 +73,8 @@ def test_a_row_does_not_depend_on_its_block():
     indptr, indices, weights, y, F, prior = problem(4, "float64")
     whole, _ = run(indptr, indices, weights, y, F, prior, 4)
     start = indptr[10]
-    tail, _ = run(
-        indptr[10:] - start,
-        indices[start:],
-        weights[start:],
-        y[start:],
-        F,
-        prior,
-        4,
-        keys=np.arange(10, 23, dtype=np.uint64),
-    )
+    part = (indptr[10:] - start, indices[start:], weights[start:], y[start:])
+    tail, _ = run(*part, F, prior, 4, keys=np.arange(10, 23, dtype=np.uint64))
     np.testing.assert_array_equal(tail, whole[10:])
     other, _ = run(indptr, indices, weights, y, F, prior, 4, sweep=4)
     assert abs(other - whole)[:, :4].min() > 0

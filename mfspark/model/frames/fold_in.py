@@ -28,6 +28,7 @@ from mfspark.errors import ParameterError
 from mfspark.kernels.als.half_step import CAUSES, blame, solve_block
 from mfspark.kernels.csr import Block, Side
 from mfspark.kernels.objective import Fixed, Settings, fix
+from mfspark.kernels.rows import padded
 from mfspark.kernels.sgd.expected import All, all_rows, solve_expected
 from mfspark.model.fold_in import beyond_error, beyond_type, exact, unknown_error, widened
 from mfspark.model.frames.blocks import BLOCK, FactorBlocks, FrameFactorization, Rows, packed, read_rows
@@ -35,6 +36,7 @@ from mfspark.model.frames.pieces import opened, places
 from mfspark.model.ids import IdColumns, arrow_type
 from mfspark.session import default_parallelism
 from mfspark.training.als import UnsolvableError, seen_from
+from mfspark.training.exchange_pieces import gathered
 from mfspark.transport.arrow import flat, kinds_of, nothing, row_batch, to_ipc
 from mfspark.transport.persist import Materialiser, Workspace
 
@@ -156,12 +158,7 @@ def _solved(
         if blocks.num_rows == 0:
             return nothing(BLOCK)
         block = read_routed(blocks, 0, layout)
-        gathered = np.zeros((int(block.starts[-1]), settings.padded), settings.dtype)
-        for row in range(pieces.num_rows):
-            source, data = pieces.column("block")[row].as_py(), pieces.column("data")[row].as_buffer()
-            rows = np.frombuffer(data, settings.dtype).reshape(-1, settings.width)
-            gathered[block.starts[source] : block.starts[source + 1], : settings.width] = rows
-        fixed = fix(gathered, settings, intercept, base, count)
+        fixed = fix(gathered(pieces, block, settings), settings, intercept, base, count)
         X, unsolved, cause = _half_step(block.csr, fixed, settings, total)
         if unsolved >= 0:
             raise UnsolvableError(side, unsolved, repr(block.ids[unsolved].as_py()), cause)
@@ -194,9 +191,7 @@ def _whole(fitted: FrameFactorization, there: Newcomers) -> All | None:
                 rows = read_rows(batch.slice(row, 1), settings)
                 if rows is None:
                     continue
-                array = np.zeros((len(rows.ids), settings.padded), settings.dtype)
-                array[:, : settings.width] = rows.data
-                sums = all_rows(fix(array, settings, intercept, np.zeros((0, 0))))
+                sums = all_rows(fix(padded(rows.data, settings), settings, intercept, np.zeros((0, 0))))
                 cells = [batch.column("block")[row].as_py(), sums.gramian.tobytes(), sums.pull.tobytes()]
                 yield row_batch(kinds_of(_SUMS), cells)
 
