@@ -22,6 +22,7 @@ from mfspark.model.factorization import Factorization, respond
 from mfspark.session import is_connect
 from mfspark.transport.broadcast import send
 from mfspark.transport.carriers import carry
+from mfspark.transport.garbage import set_modules_apart
 from mfspark.transport.workers import check_workers
 
 Unknown = tuple[ColdStart, Biases] | None
@@ -85,6 +86,7 @@ def _pair_udf(dataset: DataFrame, data: PairData) -> Callable[..., Column]:
     if hasattr(F, "arrow_udf"):
 
         def score(users: pa.Array, items: pa.Array) -> pa.Array:
+            set_modules_apart()
             return pa.array(predict_pairs(users, items, sent.value))
 
         return F.arrow_udf(score, T.FloatType())  # type: ignore[call-overload]

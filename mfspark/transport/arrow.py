@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from mfspark.transport.garbage import set_modules_apart
+
 ROWS_AT_ONCE = 1_000_000
 
 
@@ -47,6 +49,7 @@ def chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 def row_batch(kinds: Mapping[str, pa.DataType], cells: Sequence[Any]) -> pa.RecordBatch:
     """Return a batch of one row: the cells of the columns whose names and types ``kinds`` gives."""
     arrays = [pa.array([cell], kind) for cell, kind in zip(cells, kinds.values(), strict=True)]
+    set_modules_apart()  # nearly every task of ours passes here, and has imported by now what it needs
     return pa.RecordBatch.from_arrays(arrays, list(kinds))
 
 
