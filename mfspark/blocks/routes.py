@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from mfspark.blocks.build import place
-from mfspark.blocks.exchange import BLOCK, HashLayout, ids_from, ids_to_bytes, one_row
-from mfspark.kernels.csr import Block
+from mfspark.blocks.exchange import BLOCK, CSR, HashLayout, ids_from, ids_to_bytes, one_row
+from mfspark.kernels.csr import Block, Side
 from mfspark.transport.arrow import kinds_of, nothing
 
 _REQUEST = "target int, block int, ids binary"
 _ROUTED = BLOCK + ", routes binary, route_starts binary"
+_PLACES = "target int, block int, places binary"
+_NUMBERED = "block int, " + ", ".join(f"user_{part} binary" for part in CSR)
 
 
 class Sides(NamedTuple):
@@ -94,3 +97,66 @@ def read_routed(table: pa.Table | pa.RecordBatch, row: int, layout: HashLayout) 
     ids = ids_from(table.column("ids")[row].as_buffer())
     routes = (array("routes", np.int32), array("route_starts", np.int64))
     return RoutedBlock(table.column("block")[row].as_py(), ids, csr, array("starts", np.int64), *routes)
+
+
+def row_counts(blocks: DataFrame, count: int) -> NDArray[np.int64]:
+    """Return the number of ids of each of a side's ``count`` blocks; one that is missing has none."""
+    sizes = np.zeros(count, np.int64)
+    rows = blocks.select("block", (F.length("indptr") / F.lit(8) - F.lit(1)).cast("bigint").alias("n")).collect()
+    for row in rows:
+        sizes[row["block"]] = row["n"]
+    return sizes
+
+
+def numbered(sides: Sides, layout: HashLayout, item_bounds: NDArray[np.int64]) -> DataFrame:
+    """Return the users' blocks as ``blocks.build.build`` gives them, items numbered in the order of their blocks.
+
+    A held-out rating of an item without training ratings cannot be predicted and is left out.
+
+    Parameters
+    ----------
+    sides : Sides
+        Both sides' routed blocks.
+    layout : HashLayout
+        How ids are spread.
+    item_bounds : int64 array (item blocks + 1,)
+        The number of each item block's first item.
+    """
+
+    def tell(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in range(batch.num_rows):
+                number = batch.column("block")[row].as_py()
+                routes, starts = (
+                    np.frombuffer(batch.column(name)[row].as_buffer(), kind)
+                    for name, kind in (("routes", np.int32), ("route_starts", np.int64))
+                )
+                for target in np.flatnonzero(np.diff(starts)):
+                    yield one_row(_PLACES, [int(target), number, routes[starts[target] : starts[target + 1]].tobytes()])
+
+    def renumber(own: pa.Table, told: pa.Table) -> pa.Table:
+        if own.num_rows == 0:
+            return nothing(_NUMBERED)
+        block = read_routed(own, 0, layout)
+        items = np.full(int(block.starts[-1]), -1, np.int32)
+        for row, source in enumerate(told.column("block").to_pylist()):
+            places = np.frombuffer(told.column("places")[row].as_buffer(), np.int32)
+            first = np.int32(item_bounds[source])
+            items[block.starts[source] : block.starts[source + 1]] = np.where(places >= 0, places + first, -1)
+        csr = known_held(block.csr, items >= 0)
+        csr = replace(csr, indices=items[csr.indices], held_indices=items[csr.held_indices])
+        cells = [np.ascontiguousarray(getattr(csr, part)).tobytes() for part in CSR]
+        return pa.Table.from_batches([one_row(_NUMBERED, [block.number, *cells])])
+
+    columns = sides.item.select("block", "routes", "route_starts")
+    places = place(columns.mapInArrow(tell, _PLACES), "target", layout.blocks[Side.USER])
+    pair = sides.user.groupBy("block").cogroup(places.groupBy("target"))
+    return place(pair.applyInArrow(renumber, _NUMBERED), "block", layout.blocks[Side.USER])
+
+
+def known_held(csr: Block, known: NDArray[np.bool_]) -> Block:
+    """Return a block's ratings without the held-out ones of src rows that are not known."""
+    kept = known[csr.held_indices]
+    rows = np.repeat(np.arange(csr.rows), np.diff(csr.held_indptr))[kept]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=csr.rows))]).astype(np.int64)
+    return replace(csr, held_indptr=indptr, held_indices=csr.held_indices[kept], held_values=csr.held_values[kept])

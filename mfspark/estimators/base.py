@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -178,14 +179,20 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
                 LOGGER.warning("%s; the fit begins anew with what is left", interrupted.__cause__)
                 estimator = interrupted.fewer
 
-    def _with_slots(self, lost: SlotsLostError, layout: Layout) -> BlockEstimator:
-        """Return the estimator that trains the same model, of the same blocks, with the slots that are left."""
-        names = {side: f"num{side.stem.capitalize()}Blocks" for side in self._sides}
-        fewer: BlockEstimator = self.copy(
-            {self.getParam(name): len(layout.bounds[side]) - 1 for side, name in names.items()}
-        )
-        fewer._most_tasks = lost.slots
-        return fewer
+    @contextmanager
+    def _again_with_fewer(self, layout: Layout) -> Iterator[None]:
+        """Have a fit that lost slots begin again, on the same blocks, with the slots that are left."""
+        try:
+            yield
+        except SlotsLostError as lost:
+            if lost.slots == 0:
+                raise
+            names = {side: f"num{side.stem.capitalize()}Blocks" for side in self._sides}
+            fewer: BlockEstimator = self.copy(
+                {self.getParam(name): len(layout.bounds[side]) - 1 for side, name in names.items()}
+            )
+            fewer._most_tasks = lost.slots
+            raise _Interrupted(fewer) from lost
 
     def prepare(self, dataset: DataFrame) -> Prepared:
         """Return the ratings as blocks that are kept, on which fits with other parameters start at once.
@@ -248,12 +255,8 @@ class BlockEstimator(CheckpointedEstimator, MLReadable, MLWritable):
             else:
                 workspace.later(release)
                 blocks = frame if once else workspace.replace(encoded, frame)
-            try:
+            with self._again_with_fewer(layout):
                 model = self._fit_blocks(Blocks(blocks, layout, found), dataset, checkpoints)
-            except SlotsLostError as lost:
-                if lost.slots == 0:
-                    raise
-                raise _Interrupted(self._with_slots(lost, layout)) from lost
             self._finish(checkpoints)
         if seen is not None:
             model._seen_blocks = SeenBlocks(seen[0], layout.bounds, self._sides, seen[1])

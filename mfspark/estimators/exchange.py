@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from mfspark.model.frames.blocks import FactorBlocks, FrameFactorization
 from mfspark.session import default_parallelism, driver_limit
 from mfspark.training import als_exchange
 from mfspark.training.als_exchange import Exchange, State, Stored
-from mfspark.training.checkpoint import Resumable
+from mfspark.training.checkpoint import Checkpoints, Resumable
 from mfspark.training.exchange_pieces import factor_rows
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Stopping, Sweep, run
@@ -37,6 +37,7 @@ from mfspark.training.progress import LOGGER
 from mfspark.training.starts import POWER_STEPS, Start, of_length, power_length, power_settings
 from mfspark.transport.persist import Workspace, lost
 
+Outcome = TypeVar("Outcome")
 ATTEMPTS = 3  # fits begun, where executors are lost with both copies of a side
 
 
@@ -76,21 +77,29 @@ class ExchangeEstimator(BlockEstimator):
         def keep(lines: Sequence[Iteration], state: State) -> None:
             checkpoints(lines, self._stored(exchange, state))
 
-        for attempt in range(ATTEMPTS):
+        def attempt() -> tuple[Fitted, list[Iteration]]:
             state = self._begin(exchange, found, checkpoints.found)
             try:
                 earlier = checkpoints.resume(self._stored(exchange, state))
                 history = run(self._sweep(exchange), state, self._stopping(), self._hooks(), earlier, keep)
-                fitted = self._collected(exchange, state, ratings)
+                return self._collected(exchange, *self._packed(exchange, state), ratings), history
+            finally:
+                state.close()
+
+        return self._attempted(attempt, checkpoints)
+
+    def _attempted(self, attempt: Callable[[], Outcome], checkpoints: Checkpoints) -> Outcome:
+        """Return what a fit comes to, which begins again where executors are lost with what only they held."""
+        for number in range(ATTEMPTS):
+            try:
+                outcome = attempt()
                 self._finish(checkpoints)
-                return fitted, history
+                return outcome
             except Exception as error:
-                if attempt + 1 == ATTEMPTS or not lost(error):
+                if number + 1 == ATTEMPTS or not lost(error):
                     raise
                 LOGGER.warning("executors are gone with the factors they held: the fit starts again")
                 checkpoints.look()
-            finally:
-                state.close()
         raise AssertionError("unreachable")
 
     def _hash_layout(self, ratings: Encoded) -> HashLayout:
@@ -111,12 +120,16 @@ class ExchangeEstimator(BlockEstimator):
             workspace.drop(frame)
         sizes, pairs = zip(*(_size(frame) for frame in sides), strict=True)
         LOGGER.info(
-            "carrier exchange: %d users in %d blocks, %d items in %d blocks, %.4g MB shuffled a sweep",
-            sizes[0], counts[0], sizes[1], counts[1], sum(pairs) * settings.width * settings.itemsize / 1e6,
+            "carrier exchange: %d users in %d blocks, %d items in %d blocks%s",
+            sizes[0], counts[0], sizes[1], counts[1], self._moved(sum(pairs), settings),
         )  # fmt: skip
         intercept = found.mean if value("center") else 0.0
         keep = workspace.materialiser.cut
         return Exchange(Sides(*sides), layout, (sizes[0], sizes[1]), settings, intercept, self._limits(found), keep)
+
+    def _moved(self, pairs: int, settings: Settings) -> str:
+        """Return what a sweep shuffles, given the number of (solved block, fixed row) pairs."""
+        return f", {pairs * settings.width * settings.itemsize / 1e6:.4g} MB shuffled a sweep"
 
     def _held_rows(self) -> int:
         """Return how many rows of factors the driver would hold for each id."""
@@ -134,9 +147,10 @@ class ExchangeEstimator(BlockEstimator):
         """Return the settings of the model that a state has come to, and its sides: see ``als_exchange.packed``."""
         return exchange.settings, [als_exchange.packed(exchange, side, state.side(side)) for side in Side]
 
-    def _collected(self, exchange: Exchange, state: State, ratings: Encoded) -> Fitted:
+    def _collected(
+        self, exchange: Exchange, settings: Settings, packed: Sequence[DataFrame], ratings: Encoded
+    ) -> Fitted:
         """Return both sides: as arrays in the driver, or where they would pass its limit as blocks on the workers."""
-        settings, packed = self._packed(exchange, state)
         sizes, counts = exchange.sizes, exchange.layout.blocks
         if sides_bytes(sizes, settings, ratings.texts) <= driver_limit(ratings.frame.sparkSession):
             (user_ids, user_rows), (item_ids, item_rows) = (_gathered(frame, settings) for frame in packed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pyspark.ml.param import TypeConverters
 
-from mfspark.blocks.profile import Profile
+from mfspark.blocks.profile import Totals
 from mfspark.errors import DataError, ParameterError
 from mfspark.estimators.base import BlockEstimator
 from mfspark.kernels.csr import Side
@@ -42,7 +42,7 @@ class LossEstimator(BlockEstimator):
         """Return the loss."""
         return LOSSES[self.getOrDefault("loss")]
 
-    def _check_ratings(self, found: Profile) -> None:
+    def _check_ratings(self, found: Totals) -> None:
         """Raise DataError for ratings that the loss is not defined for."""
         loss = self._chosen_loss()
         seen = np.array([found.low, found.high]) if found.values is None else found.values

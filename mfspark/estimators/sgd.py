@@ -10,27 +10,34 @@ from pyspark.ml.param.shared import HasStepSize
 from pyspark.sql import DataFrame
 
 from mfspark.blocks.build import Layout
+from mfspark.blocks.exchange import HashLayout
 from mfspark.blocks.profile import Profile, Totals
+from mfspark.blocks.routes import numbered
 from mfspark.errors import ParameterError
+from mfspark.estimators.base import Encoded
+from mfspark.estimators.exchange import ExchangeEstimator
 from mfspark.estimators.keywords import keywords
 from mfspark.estimators.losses import LossEstimator
-from mfspark.kernels.csr import balanced_bounds
+from mfspark.kernels.csr import Side, balanced_bounds
 from mfspark.kernels.objective import Settings
 from mfspark.kernels.schedules import STEP_SCHEDULES
 from mfspark.kernels.sgd.cells import Recipe
+from mfspark.model.answers import Fitted
 from mfspark.model.factorization import Factorization
 from mfspark.model.params import _param
+from mfspark.training import sgd_exchange
 from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.placement import share
 from mfspark.training.progress import pace
 from mfspark.training.sgd import fit
 from mfspark.training.sgd_worker import Job
+from mfspark.transport.persist import Workspace
 
 COUNT_LOSSES = ("poisson", "poisson_identity")
 
 
-class SGD(LossEstimator, HasStepSize):
+class SGD(LossEstimator, ExchangeEstimator, HasStepSize):
     """Matrix factorization by stochastic gradient descent, rating by rating, on all workers at once (DSGD).
 
     With the score s = alpha + b_u + b_i + x_u . y_i, minimises for the squared loss ALS's objective,
@@ -91,7 +98,11 @@ class SGD(LossEstimator, HasStepSize):
         The same seed, data, blocks and slots give the same factors, bit for bit on one machine.
     userCol, itemCol, ratingCol, predictionCol, coldStartStrategy, filterSeen, blockSize
         As in ``ALS``.
-    carrier, materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
+    carrier : str, default "auto"
+        As in ``ALS``. With "exchange" ids go to blocks by hash and both sides stay on the workers, from the ratings to
+        the model; these are other blocks than those of "broadcast", and so are the factors. Every task still counts the
+        ratings of all items, 16 bytes each.
+    materializer, intermediateStorageLevel, finalStorageLevel, workPath, checkpointInterval
         As in ``ALS``.
 
     Raises
@@ -206,7 +217,7 @@ class SGD(LossEstimator, HasStepSize):
             nonnegative=value("nonnegative"),
         )
 
-    def _recipe(self, found: Profile, settings: Settings) -> Recipe:
+    def _recipe(self, found: Totals, settings: Settings) -> Recipe:
         """Return what is minimised and how, as the kernels take it."""
         value, loss = self.getOrDefault, self._chosen_loss()
         preferred = found.mean if loss.name in COUNT_LOSSES or not settings.negatives else 1.0
@@ -237,7 +248,43 @@ class SGD(LossEstimator, HasStepSize):
         sides, history = fit(blocks, job, checkpoints)
         return self._result(found, settings, sides, recipe.mean), history
 
-    def _check_ratings(self, found: Profile) -> None:
+    def _hash_layout(self, ratings: Encoded) -> HashLayout:
+        """Return how ids are spread: into as many blocks of users as of items."""
+        layout = super()._hash_layout(ratings)
+        return replace(layout, blocks=layout.blocks[:1] * 2)
+
+    def _moved(self, pairs: int, settings: Settings) -> str:  # noqa: ARG002
+        """Return what a sweep shuffles: nothing, tasks send blocks of items to each other."""
+        return ""
+
+    def _fit_by_exchange(self, ratings: Encoded, workspace: Workspace) -> tuple[Fitted, list[Iteration]]:
+        """Train on blocks by hash; what the tasks come to stays on the workers."""
+        found, hashed, spark = ratings.found, self._hash_layout(ratings), ratings.frame.sparkSession
+        self._check_ratings(found)
+        tasks = share(spark, hashed.blocks[0], self._most_tasks).tasks
+        cut = {"carrier": "exchange", "blocks": f"{hashed.blocks[0]} by hash in {tasks} tasks"}
+        checkpoints = self._checkpoints(ratings.frame, found, cut)
+        exchange = self._exchange(ratings, hashed, workspace)
+        recipe = self._recipe(found, exchange.settings)
+        exchange = replace(exchange, intercept=recipe.mean)
+        layout = sgd_exchange.layout_of(exchange)
+        job = Job(recipe, layout, tasks, every=pace(self._optional("verbose")))
+        blocks = numbered(exchange.sides, hashed, layout.bounds[Side.ITEM])
+        blocks = workspace.keep(blocks) if checkpoints.active else blocks
+
+        def attempt() -> tuple[Fitted, list[Iteration]]:
+            state = sgd_exchange.State()
+            try:
+                history = sgd_exchange.fit(exchange, blocks, job, state, checkpoints)
+                sides = [sgd_exchange.packed(exchange, side, state, job, checkpoints.active) for side in Side]
+                return self._collected(exchange, exchange.settings, sides, ratings), history
+            finally:
+                state.close()
+
+        with self._again_with_fewer(layout):
+            return self._attempted(attempt, checkpoints)
+
+    def _check_ratings(self, found: Totals) -> None:
         """Raise DataError for ratings that the loss is not defined for; implicit ones become labels 0 and 1."""
         if not self.getOrDefault("implicitPrefs") or self.getOrDefault("loss") in COUNT_LOSSES:
             super()._check_ratings(found)

@@ -7,7 +7,6 @@ and data) and what a block keeps for itself (target KEPT and data).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from mfspark.blocks.routes import RoutedBlock
+from mfspark.blocks.routes import RoutedBlock, known_held
 from mfspark.kernels.als.gibbs import moments
 from mfspark.kernels.als.half_step import STATISTICS, blame
 from mfspark.kernels.csr import Block, Side
@@ -94,11 +93,9 @@ def with_known_held(block: RoutedBlock, fixed: NDArray[Any]) -> Block:
     csr = block.csr
     if csr.held_indices.size == 0:
         return csr
-    known = ~np.isnan(fixed[csr.held_indices, 0])
+    known = ~np.isnan(fixed[:, 0])
     np.nan_to_num(fixed, copy=False)
-    rows = np.repeat(np.arange(csr.rows), np.diff(csr.held_indptr))[known]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=csr.rows))]).astype(np.int64)
-    return replace(csr, held_indptr=indptr, held_indices=csr.held_indices[known], held_values=csr.held_values[known])
+    return known_held(csr, known)
 
 
 def failed_row(block: RoutedBlock, csr: Block, unsolved: int) -> tuple[str, str] | tuple[None, None]:

@@ -37,7 +37,7 @@ from mfspark.training import task_rows
 from mfspark.training.checkpoint import NEVER, Checkpoints
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Stopping
-from mfspark.training.sgd_state import State, columns, table
+from mfspark.training.sgd_state import Part, State, columns, table
 from mfspark.training.sgd_worker import Job, Worker
 from mfspark.transport.barrier import Alone, Peers
 from mfspark.transport.carriers import Carried, carry
@@ -46,17 +46,27 @@ from mfspark.transport.slots import together
 Batches = Iterator[pa.RecordBatch]
 
 
-def run(batches: Batches, job: Job, start: State | None = None) -> Batches:
-    """Run one task of a fit: the rows of its blocks in; factors, and from the first task the history, out."""
+def run(batches: Batches, job: Job, start: State | Part | None = None) -> Batches:
+    """Run one task of a fit: the rows of its blocks in; factors, and from the first task the history, out.
+
+    Where the start is a Part, its tables come as rows beside the blocks, of the kinds of ``task_rows``.
+    """
     bounds = job.bounds
     own = replace(job.layout, bounds=(bounds[Side.USER],) * 2)
     users = []
+    given = task_rows.Tables()
     for batch in batches:
         for row in range(batch.num_rows):
             number = batch.column("block")[row].as_py()
-            if number < job.blocks:
+            if isinstance(start, Part) and batch.column("kind")[row].is_valid:
+                given.add(batch, row)
+            elif number < job.blocks:
                 block = read_block(batch, row, Side.USER, own)
                 users.append(UserBlock(number, int(bounds[Side.USER][number]), block, bounds[Side.ITEM], job.recipe))
+    if isinstance(start, Part):
+        for (side, number), data in given.joined().items():
+            start.tables[side, int(bounds[side][number])] = data.reshape(-1, columns(job.recipe, side, whole=True))
+            start.items += [number] if side is Side.ITEM else []
     peers = Peers(job.secret) if job.tasks > 1 else Alone()
     worker = Worker(job, users, peers, start)
     try:
@@ -133,12 +143,21 @@ def fit(blocks: DataFrame, job: Job, checkpoints: Checkpoints = NEVER) -> Fit:
 
 def _stage(blocks: DataFrame, job: Job, state: State) -> list[Iteration]:
     """Run one stage from a state (with no course: from the start), replacing it; return the lines of all epochs."""
+    with together(blocks.sparkSession, job.tasks):
+        return task_rows.collect(staged(blocks, job, state).collect(), state.sides, state.course)
+
+
+def staged(blocks: DataFrame, job: Job, state: State | Part | None = None) -> Carried:
+    """Return what the tasks of one stage give back (lazy), see ``task_rows``; without a state they begin.
+
+    The tables of a Part are rows of ``blocks``, see ``run``.
+    """
     frame, barrier = blocks, job.tasks > 1
     if job.tasks < job.blocks:
         fused = job.blocks // job.tasks
         frame = place(blocks.withColumn("task", F.expr(f"cast(block div {fused} as int)")), "task", job.tasks)
-    start = state if state.course else None
-    if start is not None and not is_connect(blocks.sparkSession):
+    start = state if state is not None and state.course else None
+    if isinstance(start, State) and not is_connect(blocks.sparkSession):
 
         def resumed(batches: Batches, start: Any) -> Batches:
             return run(batches, job, start)
@@ -153,5 +172,4 @@ def _stage(blocks: DataFrame, job: Job, state: State) -> list[Iteration]:
     if barrier:
         # Spark runs a failed barrier stage again only where a shuffle follows it, not if its output is the result.
         rows = place(rows, "block", job.tasks)
-    with together(blocks.sparkSession, job.tasks):
-        return task_rows.collect(Carried(rows, release).collect(), state.sides, state.course)
+    return Carried(rows, release)

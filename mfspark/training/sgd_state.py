@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +31,12 @@ class State:
     sides: list[NDArray[np.float32]]
     course: dict[str, Any] = field(default_factory=dict)
 
+    items: ClassVar[None] = None
+    """Which blocks of items a task begins with: those that it needs first, since it has them all."""
+
     def rows(self, first: int, n: int, side: Side, recipe: Recipe) -> Rows:
         """Return rows ``first`` to ``first + n`` of a side, as ``first_rows`` draws them at the start."""
-        rows, given, k = empty_rows(n, side, recipe), self.sides[side][first : first + n], recipe.rank
-        rows.factors[:, :k] = given[:, :k]
-        if rows.bias is not None:
-            rows.bias[:] = given[:, k]
-        if rows.squares is not None:
-            rows.squares[:] = given[:, -4:]
-        return rows
+        return _rows(self.sides[side][first : first + n], side, recipe)
 
     def parts(self) -> dict[str, Any]:
         """Return what a checkpoint stores."""
@@ -48,3 +45,37 @@ class State:
     def restore(self, parts: Mapping[str, Any]) -> None:
         """Become what a checkpoint stored."""
         self.sides, self.course = [parts["users"], parts["items"]], dict(parts["course"])
+
+
+@dataclass
+class Part:
+    """What one task is given of a state that nobody has as a whole: some blocks of both sides, and the course.
+
+    Parameters
+    ----------
+    course : dict
+        ``Course.numbers``.
+    tables : dict
+        By side and number of the first row, a block's table.
+    items : list of int
+        The blocks of items among them.
+    """
+
+    course: dict[str, Any]
+    tables: dict[tuple[Side, int], NDArray[np.float32]] = field(default_factory=dict)
+    items: list[int] = field(default_factory=list)
+
+    def rows(self, first: int, n: int, side: Side, recipe: Recipe) -> Rows:
+        """Return the rows of a block, which has ``n`` of them."""
+        return _rows(self.tables[side, first] if n else np.zeros((0, columns(recipe, side, True))), side, recipe)
+
+
+def _rows(given: NDArray[Any], side: Side, recipe: Recipe) -> Rows:
+    """Return a table's rows."""
+    rows, k = empty_rows(len(given), side, recipe), recipe.rank
+    rows.factors[:, :k] = given[:, :k]
+    if rows.bias is not None:
+        rows.bias[:] = given[:, k]
+    if rows.squares is not None:
+        rows.squares[:] = given[:, -4:]
+    return rows

@@ -28,7 +28,7 @@ from mfspark.kernels.sgd.control import Course, EpochSums, all_finite
 from mfspark.training.history import Iteration, rmse
 from mfspark.training.loop import Measures, Stopping, run
 from mfspark.training.progress import reporter
-from mfspark.training.sgd_state import State
+from mfspark.training.sgd_state import Part, State
 from mfspark.transport.barrier import Alone
 
 
@@ -86,7 +86,7 @@ class Worker:
     It is the state of its fit: what changes from epoch to epoch are the rows in its ``snapshot``, and its ``course``.
     """
 
-    def __init__(self, job: Job, users: list[UserBlock], peers: Alone, start: State | None = None) -> None:
+    def __init__(self, job: Job, users: list[UserBlock], peers: Alone, start: State | Part | None = None) -> None:
         self.job, self.recipe, self.peers, self.start = job, job.recipe, peers, start
         self.owner: dict[int, int] = {}
         for task, numbers in enumerate(peers.gather([user.number for user in users])):
@@ -153,8 +153,8 @@ class Worker:
         return (counts + drawn, weight + drawn) if self.job.layout.weighted else (counts + drawn,) * 2
 
     def _start(self, stratum: NDArray[np.int64]) -> None:
-        for user in self.users:
-            block = int(stratum[user.number])
+        needed = [int(stratum[user.number]) for user in self.users]
+        for block in needed if self.start is None or self.start.items is None else self.start.items:
             first = int(self.job.bounds[Side.ITEM][block])
             rows = first_rows if self.start is None else self.start.rows
             self.items[block] = rows(first, self._width(block), Side.ITEM, self.recipe)

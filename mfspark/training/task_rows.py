@@ -24,10 +24,32 @@ _CELL_BYTES = 64 << 20
 
 
 def side_rows(side: Side, block: int, first: int, rows: NDArray[Any]) -> Iterator[pa.RecordBatch]:
-    """Yield a block's rows of a side, the first of which is number ``first`` of the side, in cells of some MB."""
+    """Yield a block's rows of a side, the first of which is number ``first`` of the side, in cells of some MB.
+
+    A block without rows is one cell, too: somebody must have it.
+    """
     some = max(1, _CELL_BYTES // max(1, rows.itemsize * rows.shape[1]))
-    for start in range(0, len(rows), some):
+    for start in range(0, max(1, len(rows)), some):
         yield row_batch(_KINDS, (side.stem, block, first + start, rows[start : start + some].tobytes()))
+
+
+class Tables:
+    """Rows of sides, block by block, as tasks gave them and other tasks get them back."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[Side, int], dict[int, pa.Buffer]] = {}
+
+    def add(self, batch: pa.RecordBatch, row: int) -> None:
+        """Take one row of ``side_rows``."""
+        kind, block, first = (batch.column(name)[row].as_py() for name in ("kind", "block", "first"))
+        self._parts.setdefault((Side[kind.upper()], block), {})[first] = batch.column("data")[row].as_buffer()
+
+    def joined(self) -> dict[tuple[Side, int], NDArray[np.float32]]:
+        """Return the numbers of every block's table, by side and block."""
+        return {
+            key: np.concatenate([np.frombuffer(parts[first], np.float32) for first in sorted(parts)])
+            for key, parts in self._parts.items()
+        }
 
 
 def history_row(history: list[Iteration]) -> pa.RecordBatch:

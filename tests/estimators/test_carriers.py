@@ -7,7 +7,7 @@ import pytest
 from frame_models import assert_lists_equal, same_rows
 from plans import shuffles
 
-from mfspark import ALS, BPMF, SGD, BPMFModel, load_model
+from mfspark import ALS, BPMF, SGD, BPMFModel, SVDPlusPlus, load_model
 from mfspark.blocks.columns import Columns, select
 from mfspark.blocks.encode import encode
 from mfspark.blocks.profile import Profile, distinct, survey
@@ -161,7 +161,8 @@ def test_what_exchange_cannot_do_is_refused(ratings):
         (ALS(carrier="exchange", loop="barrier"), "carrier 'exchange' cannot be combined with loop 'barrier'"),
         (ALS(carrier="exchange", materializer="none"), "cannot be combined with materializer 'none'"),
         (BPMF(carrier="exchange", materializer="none"), "cannot be combined with materializer 'none'"),
-        (SGD(carrier="exchange"), "carrier must be one of auto, broadcast, join, not 'exchange'"),
+        (SGD(carrier="exchange", materializer="none"), "cannot be combined with materializer 'none'"),
+        (SVDPlusPlus(carrier="exchange"), "carrier must be one of auto, broadcast, join, not 'exchange'"),
         (ALS(carrier="pigeon"), "carrier must be one of auto, broadcast, join, exchange, not 'pigeon'"),
     ):
         with pytest.raises(ParameterError, match=message):
