@@ -9,19 +9,8 @@ import pytest
 from mfspark.session import spark_session
 
 ROOT = Path(__file__).resolve().parent.parent
-# Tables of a few rows: what pays at scale (compiled and adaptive plans, statistics, plans written out for a UI) costs
-# more than it saves. Sessions in processes of their own (Connect, the cluster, spark-submit, killed jobs) keep it all.
-SMALL_TABLES = {
-    "spark.sql.shuffle.partitions": "2",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.maxPlanStringLength": "1000",
-    "spark.sql.ui.explainMode": "simple",
-    "spark.databricks.delta.snapshotPartitions": "1",
-    "spark.databricks.delta.stats.collect": "false",
-    "spark.databricks.delta.stats.skipping": "false",
-}
+# Statistics of files pay at scale. Sessions in processes of their own (Connect, the cluster, spark-submit) keep them.
+NO_STATISTICS = {"spark.databricks.delta.stats.collect": "false", "spark.databricks.delta.stats.skipping": "false"}
 # Java for short programs: no second compiler, no collector in parallel. Programs that tests start inherit it. The first
 # compiler's frames are larger: MLlib's lineages, which grow with its iterations, need a deeper stack.
 QUICK_JAVA = "-Xss8m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
@@ -67,6 +56,8 @@ def _place(file):
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
+    from mfspark.pipeline.small import SMALL_TABLES
+
     folder = tmp_path_factory.mktemp("spark")
     session = spark_session(
         "mfspark-tests",
@@ -74,6 +65,7 @@ def spark(tmp_path_factory):
         config={
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             **SMALL_TABLES,
+            **NO_STATISTICS,
             "spark.driver.memory": "2g",
             # This Java lives long: from about 100 tests on the second compiler pays.
             "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -XX:TieredStopAtLevel=4",

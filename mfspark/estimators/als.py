@@ -124,8 +124,9 @@ class ALS(StartingEstimator, HasElasticNetParam):
         Folder for intermediate tables (materializer "delta") and checkpoints.
     checkpointInterval : int, default 10
         After so many iterations the state of the loop goes to Delta, again and again until the last iteration; -1:
-        never. A fit that was killed goes on from its last whole checkpoint, and ends with the factors of one that was
-        not. Without workPath it has no effect, but in a train job, whose place is the store and whose key the run id.
+        never. Unless it is set, fits of a few seconds store nothing. A fit that was killed goes on from its last whole
+        checkpoint, and ends with the factors of one that was not. Without workPath it has no effect, but in a train
+        job, whose place is the store and whose key the run id.
         In workPath the table is called by the estimator's class, its parameters and a digest of the ratings, so that
         the same fit finds it and no other does; it is removed when the fit ends. A loop that is a barrier stage is one
         stage a checkpoint. It cuts no lineage, as it does in MLlib: none grows.

@@ -18,6 +18,11 @@ from mfspark.store.tables import Location
 from mfspark.training.checkpoint import NEVER, Checkpoints, key_of
 from mfspark.training.placement import task_count
 
+SHORT = 1e11
+"""Fused operations of a fit that is sooner begun anew than stored half-way: a few seconds on one core."""
+ITERATION = 1e9
+"""What an iteration costs on the least of data, in such operations."""
+
 
 class CheckpointedEstimator(Estimator, FactorizationParams):
     """An estimator whose killed fit goes on where it was."""
@@ -30,7 +35,8 @@ class CheckpointedEstimator(Estimator, FactorizationParams):
         spark, path = encoded.sparkSession, self._optional("workPath")
         interval = self.getOrDefault("checkpointInterval")
         given = None if self._checkpoints_at is None else StateTable(spark, self._checkpoints_at)
-        if interval < 1 or not ((self._checkpoints_due() and (path or given)) or (given and given.exists())):
+        due = self._checkpoints_due() and (self.isSet("checkpointInterval") or not self._short(found))
+        if interval < 1 or not ((due and (path or given)) or (given and given.exists())):
             return NEVER
         ratings = f"{found.rows} ratings, {found.held_out} of them held out ({digest(encoded)})"
         marks = {**self._fingerprint(), "ratings": ratings, **cut}
@@ -55,3 +61,9 @@ class CheckpointedEstimator(Estimator, FactorizationParams):
     def _checkpoints_due(self) -> bool:
         """Return whether a checkpoint is due before the fit ends."""
         return 0 < self.getOrDefault("checkpointInterval") < self.getOrDefault("maxIter")
+
+    def _short(self, found: Totals) -> bool:
+        """Return whether the whole fit takes a few seconds: then, unless asked for, no checkpoint is worth its time."""
+        rank = float(self.getOrDefault("rank"))
+        sweep = found.rows * rank**2 + sum(found.listed) * rank**3 / 3.0 + ITERATION
+        return self.getOrDefault("maxIter") * sweep < SHORT

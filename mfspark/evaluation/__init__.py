@@ -3,7 +3,7 @@
 from mfspark.evaluation.baselines import bias_ranking, in_one_order, popularity_ranking
 from mfspark.evaluation.evaluators import RankingEvaluator, RatingEvaluator, TopK, TopKModel
 from mfspark.evaluation.ranking import ranking_metrics
-from mfspark.evaluation.ratings import RatingMetrics, bias_baseline, mean_baseline, rating_metrics
+from mfspark.evaluation.ratings import RatingMetrics, all_rating_metrics, bias_baseline, mean_baseline, rating_metrics
 from mfspark.evaluation.search import Trials, cross_validate
 from mfspark.evaluation.segments import deciles, ranking_segments, rating_segments
 from mfspark.evaluation.tuning import Search, Trial, fit_restarts, grid, random_settings
@@ -17,6 +17,7 @@ __all__ = [
     "TopKModel",
     "Trial",
     "Trials",
+    "all_rating_metrics",
     "bias_baseline",
     "bias_ranking",
     "cross_validate",

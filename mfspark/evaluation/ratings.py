@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyspark.sql.functions as F
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 
 from mfspark.errors import DataError, missing_column
 
@@ -60,32 +62,68 @@ def rating_metrics(
     DataError
         A column is missing, or not one row has a prediction.
     """
-    for column in (rating, prediction):
+    return all_rating_metrics(predictions, rating, (prediction,), clip)[prediction]
+
+
+def all_rating_metrics(
+    predictions: DataFrame, rating: str, columns: Sequence[str], clip: tuple[float, float] | None = None
+) -> dict[str, RatingMetrics]:
+    """Measure several columns of predictions against the same true ratings, in one pass.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        One row a rating.
+    rating : str
+        The column of the true rating.
+    columns : sequence of str
+        The columns of predictions.
+    clip : (float, float), optional
+        As in ``rating_metrics``.
+
+    Returns
+    -------
+    dict of RatingMetrics
+        By the column's name.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or has not one prediction.
+    """
+    for column in (rating, *columns):
         if column not in predictions.columns:
             raise missing_column(column, predictions.columns)
-    truth, guess = F.col(rating).cast("double"), F.col(prediction).cast("double")
+    sums = [total for column in columns for total in _sums(rating, column, clip)]
+    row = predictions.agg(F.count("*").alias("rows"), *sums).first()
+    return {column: _metrics({} if row is None else row.asDict(), column) for column in columns}
+
+
+def _sums(rating: str, column: str, clip: tuple[float, float] | None) -> list[Column]:
+    truth, guess = F.col(rating).cast("double"), F.col(column).cast("double")
     known = guess.isNotNull() & ~F.isnan(guess)
     if clip is not None:
         guess = F.greatest(F.lit(float(clip[0])), F.least(F.lit(float(clip[1])), guess))
     error = F.when(known, truth - guess)
-    row = predictions.agg(
-        F.sum(error * error).alias("squares"),
-        F.sum(F.abs(error)).alias("absolutes"),
-        F.var_pop(F.when(known, truth)).alias("variance"),
-        F.count(error).alias("predicted"),
-        F.count("*").alias("rows"),
-    ).first()
-    if row is None or row["predicted"] == 0:
-        rows = 0 if row is None else row["rows"]
+    return [
+        F.sum(error * error).alias(f"{column} squares"),
+        F.sum(F.abs(error)).alias(f"{column} absolutes"),
+        F.var_pop(F.when(known, truth)).alias(f"{column} variance"),
+        F.count(error).alias(f"{column} predicted"),
+    ]
+
+
+def _metrics(sums: Mapping[str, Any], column: str) -> RatingMetrics:
+    rows, count = sums.get("rows", 0), sums.get(f"{column} predicted", 0)
+    if count == 0:
         raise DataError(f"nothing to evaluate: none of {rows} rows has a prediction and a rating")
-    count = row["predicted"]
-    mse = row["squares"] / count
+    mse, variance = sums[f"{column} squares"] / count, sums[f"{column} variance"]
     return RatingMetrics(
         rmse=mse**0.5,
-        mae=row["absolutes"] / count,
-        r2=1.0 - mse / row["variance"] if row["variance"] > 0 else float("nan"),
+        mae=sums[f"{column} absolutes"] / count,
+        r2=1.0 - mse / variance if variance > 0 else float("nan"),
         predicted=count,
-        unpredicted=row["rows"] - count,
+        unpredicted=rows - count,
     )
 
 

@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from mfspark.config import Config, load
 from mfspark.config.listing import listed_keys
 from mfspark.errors import MFSparkError, TrainingError, without_secret
+from mfspark.pipeline.small import settings_for
 from mfspark.session import is_connect, spark_session
 from mfspark.store.tables import one_line
 
@@ -159,7 +160,7 @@ def _progress(level: int) -> Iterator[None]:
 
 def session_of(config: Config) -> SparkSession:
     """Return the session of a configuration, in which errors are nobody's business but the command's."""
-    settings = {key: str(value) for key, value in config.spark.conf.items()}
+    settings = settings_for(config) | {key: str(value) for key, value in config.spark.conf.items()}
     spark = spark_session(config.spark.app_name, config.spark.master, settings)
     # Errors are reported here, in one line: not by PySpark's own logger, nor by the local JVM.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)

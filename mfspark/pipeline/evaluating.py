@@ -15,13 +15,13 @@ from mfspark.config import Config
 from mfspark.errors import DataError
 from mfspark.evaluation import (
     RatingMetrics,
+    all_rating_metrics,
     bias_baseline,
     bias_ranking,
     mean_baseline,
     popularity_ranking,
     ranking_metrics,
     ranking_segments,
-    rating_metrics,
     rating_segments,
 )
 from mfspark.pipeline.gating import ERRORS, Decision, pass_gate, points_at
@@ -196,8 +196,8 @@ def _against(
     both = other.transform(own).where("NOT isnan(own) AND NOT isnan(prediction)")
     both = keep(both.where("own IS NOT NULL AND prediction IS NOT NULL"))
     clip = _clip(held, config)
-    values = [getattr(rating_metrics(both, "rating", column, clip), metric) for column in ("own", "prediction")]
-    return values[0], values[1]
+    measured = all_rating_metrics(both, "rating", ("own", "prediction"), clip)
+    return getattr(measured["own"], metric), getattr(measured["prediction"], metric)
 
 
 def _rating_metrics(held: HeldOut, config: Config, keep: Keep) -> tuple[dict[str, RatingMetrics], list[DataFrame]]:
@@ -205,7 +205,8 @@ def _rating_metrics(held: HeldOut, config: Config, keep: Keep) -> tuple[dict[str
     predicted = keep(_all_predictions(held.model, held.train, held.rows, config))
     clip = _clip(held, config)
     columns = {"": "prediction", "bias_only": "bias_only", "mean_only": "mean_only"}
-    found = {name: rating_metrics(predicted, "rating", column, clip) for name, column in columns.items()}
+    measured = all_rating_metrics(predicted, "rating", [*columns.values()], clip)
+    found = {name: measured[column] for name, column in columns.items()}
     return found, [rating_segments(predicted, held.train, tuple(columns.values()))] if config.evaluate.segments else []
 
 

@@ -55,11 +55,12 @@ class Publisher:
         check_run_id(run_id)
         attempt = _new_attempt()
         told = _json(parameters), _json(metrics or {})
-        rows = self._prepare(run_id, attempt, model_tables, parameters)
+        rows, there = self._prepare(run_id, attempt, model_tables, parameters)
         self._append(FIRST_WRITTEN, rows.pop(FIRST_WRITTEN))
         appends = [partial(self._append, name, frame) for name, frame in rows.items()]
         older = f"run_id = {literal(run_id)} AND attempt < {literal(attempt)}"
-        asked: tuple[Callable[[], Any], ...] = partial(self._free_version, run_id), partial(self._has_rows, older)
+        had_rows = partial(self._has_rows, older) if FIRST_WRITTEN in there else lambda: False
+        asked: tuple[Callable[[], Any], ...] = partial(self._free_version, run_id), had_rows
         *_, version, stale = at_once(self._spark, [*appends, *asked])
         published = self._publish_row(version, run_id, attempt, *told)
         if stale:
@@ -68,8 +69,8 @@ class Publisher:
 
     def _prepare(
         self, run_id: str, attempt: str, model_tables: Mapping[str, DataFrame], parameters: Mapping[str, Any]
-    ) -> dict[str, DataFrame]:
-        """Return the rows of every table, after a check of all of them: nothing is written yet."""
+    ) -> tuple[dict[str, DataFrame], set[str]]:
+        """Return the rows of every table, after a check of all of them, and which tables exist: nothing is written."""
         pairs = [(str(name), json.dumps(value)) for name, value in parameters.items()]
         given = {**model_tables, "parameters": self._spark.createDataFrame(pairs, "name string, value string")}
         prepared = {}
@@ -81,8 +82,8 @@ class Publisher:
             rows = _fit_columns(given[name], name, spec)
             prepared[name] = rows.select(F.lit(run_id).alias("run_id"), F.lit(attempt).alias("attempt"), "*")
         checks = [partial(tables.check_types, rows, self._address(name)) for name, rows in prepared.items()]
-        at_once(self._spark, checks)
-        return prepared
+        found = zip(prepared, at_once(self._spark, checks), strict=True)
+        return prepared, {name for name, exists in found if exists}
 
     def _append(self, name: str, rows: DataFrame) -> None:
         more = MODEL_TABLES[name].open_ended
@@ -90,36 +91,41 @@ class Publisher:
 
     def _free_version(self, run_id: str) -> int:
         """Return the number of a run in the table of models, which is created where there is none."""
-        tables.create(self._spark, self._models, MODELS, properties={"delta.isolationLevel": "Serializable"})
-        return _version_for(run_id, listed(self._spark, self._location))
+        new = tables.create(self._spark, self._models, MODELS, properties={"delta.isolationLevel": "Serializable"})
+        return 1 if new else _version_for(run_id, listed(self._spark, self._location))
 
     def _publish_row(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> ModelVersion:
         while True:
-            tables.retry_on_conflict(lambda v=version: self._merge(v, run_id, attempt, parameters, metrics))  # type: ignore[misc]
-            published = listed(self._spark, self._location)
-            own = next((model for model in published if model.run_id == run_id), None)
-            if own is not None and own.attempt == attempt:
+            own = ModelVersion(version, run_id, attempt, datetime.now(), json.loads(parameters), json.loads(metrics))
+            if tables.retry_on_conflict(lambda row=own: self._merge(row, parameters, metrics)):  # type: ignore[misc]
                 return own
-            if own is not None and own.attempt > attempt:
+            published = listed(self._spark, self._location)
+            there = next((model for model in published if model.run_id == run_id), None)
+            if there is not None and there.attempt == attempt:
+                return there
+            if there is not None and there.attempt > attempt:
                 raise StoreError(
-                    f"run {run_id} was published by a later attempt as version {own.version}; this one is void"
+                    f"run {run_id} was published by a later attempt as version {there.version}; this one is void"
                 )
             # Another run took the version number between the look-up and the MERGE: take the next one.
             version = _version_for(run_id, published)
 
-    def _merge(self, version: int, run_id: str, attempt: str, parameters: str, metrics: str) -> None:
+    def _merge(self, row: ModelVersion, parameters: str, metrics: str) -> bool:
+        """Write the row of a version, unless its number is taken or a later attempt of its run stands there."""
         # A version number already taken matches and is left alone, so no number is ever given twice.
+        at = round(row.created_at.timestamp() * 1e6)
         source = (
-            f"SELECT {version}L AS version, {literal(run_id)} AS run_id, {literal(attempt)} AS attempt, "
-            f"current_timestamp() AS created_at, {literal(parameters)} AS parameters, {literal(metrics)} AS metrics"
+            f"SELECT {row.version}L AS version, {literal(row.run_id)} AS run_id, {literal(row.attempt)} AS attempt, "
+            f"timestamp_micros({at}L) AS created_at, {literal(parameters)} AS parameters, {literal(metrics)} AS metrics"
         )
-        self._spark.sql(
+        counts = self._spark.sql(
             f"MERGE INTO {tables.sql_name(self._models)} AS t USING ({source}) AS s "
             "ON t.run_id = s.run_id OR t.version = s.version "
             "WHEN MATCHED AND t.run_id = s.run_id AND t.attempt < s.attempt THEN UPDATE SET attempt = s.attempt, "
             "created_at = s.created_at, parameters = s.parameters, metrics = s.metrics "
             "WHEN NOT MATCHED THEN INSERT *"
-        ).collect()
+        ).first()
+        return counts is not None and counts.asDict().get("num_affected_rows") == 1
 
     def _has_rows(self, attempts: str) -> bool:
         first = tables.read(self._spark, self._address(FIRST_WRITTEN))

@@ -166,8 +166,8 @@ def create(
     columns: Mapping[str, str],
     partition_by: Sequence[str] = (),
     properties: Mapping[str, str] | None = None,
-) -> None:
-    """Create an empty table unless it exists; several writers may do so at once.
+) -> bool:
+    """Create an empty table unless it exists, and return whether it did not; several writers may do so at once.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def create(
     # Not CREATE TABLE: at a path, that fails for ever once a writer was killed while it made the table's first commit.
     writer = empty.write.format("delta").mode("append").partitionBy(*partition_by).options(**(properties or {}))
     with _store_errors(f"cannot create the table {address}"):
-        retry_on_conflict(lambda: None if exists(spark, address) else _save(writer, address))
+        return retry_on_conflict(lambda: not exists(spark, address) and _save(writer, address))
 
 
 def overwrite(df: DataFrame, address: str, partition_by: Sequence[str] = ()) -> None:
@@ -288,8 +288,8 @@ def delete(spark: SparkSession, address: str, condition: str) -> None:
         retry_on_conflict(lambda: spark.sql(f"DELETE FROM {sql_name(address)} WHERE {condition}").collect())
 
 
-def check_types(df: DataFrame, address: str) -> None:
-    """Compare the column types of ``df`` with those of the table at an address, where there is one.
+def check_types(df: DataFrame, address: str) -> bool:
+    """Compare the column types of ``df`` with those of the table at an address, and return whether there is one.
 
     Raises
     ------
@@ -305,6 +305,7 @@ def check_types(df: DataFrame, address: str) -> None:
                 f"column {field.name} is {field.dataType.simpleString()} here but {there.simpleString()} in the table "
                 f"{address}: cast it, or write to another store location"
             )
+    return table is not None
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -329,11 +330,12 @@ def _absolute(path: str) -> str:
     return path.rstrip("/") if re.match(r"^[A-Za-z][\w+.-]*:", path) else os.path.abspath(os.path.expanduser(path))
 
 
-def _save(writer, address: str) -> None:
+def _save(writer, address: str) -> bool:
     if is_name(address):
         writer.saveAsTable(address)
     else:
         writer.save(_absolute(address))
+    return True
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """What the cluster tests submit: ``program.py MASTER FOLDER NAME...`` fits and prints a line of JSON for each name.
 
-With MFSPARK_MARK set, a fit waits in its second iteration for the test to do its work (``sitecustomize.py``).
+With MFSPARK_MARK set, a fit waits in its second iteration for the test to do its work (``sitecustomize.py``). With
+MFSPARK_WORK set, every iteration is stored there.
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -24,8 +26,12 @@ def estimator(name, iterations=6):
     from mfspark import ALS, SGD
 
     common = dict(rank=4, regParam=0.05, seed=1, numUserBlocks=2, maxIter=iterations)
+    if os.environ.get("MFSPARK_WORK"):
+        common |= dict(workPath=os.environ["MFSPARK_WORK"], checkpointInterval=1)
     if name == "sgd":
         return SGD(**common)
+    if name == "exchange":
+        return ALS(carrier="exchange", numItemBlocks=2, **common)
     return ALS(loop=name, numItemBlocks=2, **common)
 
 
@@ -53,6 +59,8 @@ def session(master, folder):
 def main(master, folder, *names):
     """Fit each of the estimators."""
     began = time.monotonic()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mfspark").setLevel(logging.INFO)
     spark = session(master, folder)
     spark.sparkContext.setLogLevel("ERROR")
     frame = ratings(spark).persist()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import program
@@ -54,10 +54,11 @@ FAULTS = {
 
 
 @contextmanager
-def fitting(running, *names, mark=None):
+def fitting(running, *names, mark=None, work=None):
     """Start a driver, and end it whatever happens."""
     environment = running.environment | {"PYTHONPATH": f"{ROOT}:{HERE}"}
     environment |= {"MFSPARK_MARK": str(mark)} if mark else {}
+    environment |= {"MFSPARK_WORK": str(work)} if work else {}
     command = [sys.executable, program.__file__, running.address, str(running.folder), *names]
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -68,10 +69,38 @@ def fitting(running, *names, mark=None):
 
 
 def results(driver):
-    """Return what a driver tells, waiting for its end."""
+    """Return what a driver tells of its fits by their names, and what it says besides, waiting for its end."""
     out, err = driver.communicate(timeout=LONGEST)
     assert driver.returncode == 0, err[-4000:]
-    return {line["name"]: line for line in map(json.loads, filter(lambda text: text.startswith("{"), out.splitlines()))}
+    lines = map(json.loads, filter(lambda text: text.startswith("{"), out.splitlines()))
+    return {line["name"]: line for line in lines}, err
+
+
+def until_held(driver, mark):
+    """Wait until a fit is in its second iteration."""
+    wait_until(lambda: mark.exists() or driver.poll() is not None, "the fit is under way", LONGEST)
+
+
+def compare(found, undisturbed, name, fault, seconds):
+    """Fail unless two fits agree; a line for the table."""
+    sys.stdout.write(f"| {name} | {fault} | same factors | {seconds:.0f} |\n")
+    for key in SAME:
+        assert found[key] == pytest.approx(undisturbed[name][key], rel=1e-6), key
+
+
+@contextmanager
+def small_disk(folder, size="64m"):
+    """Mount a small disk in memory."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here: only root may")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+NAMES = ("jobs", "barrier", "sgd", "exchange")
 
 
 @pytest.fixture(scope="module")
@@ -81,29 +110,59 @@ def undisturbed():
 
     spark = spark_session("mfspark-cluster-reference", "local[2]", {"spark.driver.memory": "1g"})
     frame = program.ratings(spark)
-    names = ("jobs", "barrier", "sgd")
-    found = {name: program.told(program.estimator(name).fit(frame)) for name in names}
+    found = {name: program.told(program.estimator(name).fit(frame)) for name in NAMES}
     spark.stop()
     return found
 
 
-CASES = [(name, fault) for name in ("jobs", "barrier", "sgd") for fault in FAULTS]
+CASES = [(name, fault) for name in NAMES for fault in FAULTS]
 SHORT = [("jobs", "executor killed -9"), ("barrier", "whole worker gone for ever")]
-WANTED = SHORT if os.environ.get("MFSPARK_FAULTS") == "short" else CASES
+ALL = os.environ.get("MFSPARK_FAULTS") != "short"
 
 
-@pytest.mark.parametrize(("name", "fault"), WANTED)
+@pytest.mark.parametrize(("name", "fault"), CASES if ALL else SHORT)
 def test_a_disturbed_fit_is_the_undisturbed_one(name, fault, tmp_path, undisturbed):
     mark = tmp_path / "mark"
     marked = {"MFSPARK_MARK": str(mark)}
     with cluster(tmp_path, path=f"{ROOT}:{HERE}", more=marked) as running, fitting(running, name, mark=mark) as driver:
-        wait_until(lambda: mark.exists() or driver.poll() is not None, f"{name} is under way", LONGEST)
+        until_held(driver, mark)
         began = time.monotonic()
         if driver.poll() is None:
             FAULTS[fault](running)
         mark.unlink(missing_ok=True)
-        found = results(driver)[name]
-        seconds = time.monotonic() - began
-    sys.stdout.write(f"| {name} | {fault} | same factors | {seconds:.0f} |\n")
-    for key in SAME:
-        assert found[key] == pytest.approx(undisturbed[name][key], rel=1e-6), key
+        found, _ = results(driver)
+    compare(found[name], undisturbed, name, fault, time.monotonic() - began)
+
+
+@pytest.mark.parametrize("name", NAMES if ALL else ())
+def test_a_killed_driver_goes_on_where_it_was(name, tmp_path, undisturbed):
+    mark, work = tmp_path / "mark", tmp_path / "work"
+    marked = {"MFSPARK_MARK": str(mark)}
+    with cluster(tmp_path, path=f"{ROOT}:{HERE}", more=marked) as running:
+        with fitting(running, name, mark=mark, work=work) as driver:
+            until_held(driver, mark)
+        mark.unlink(missing_ok=True)
+        began = time.monotonic()
+        with fitting(running, name, work=work) as driver:
+            found, told = results(driver)
+    assert "resumed after iteration" in told
+    compare(found[name], undisturbed, name, "driver killed and submitted again", time.monotonic() - began)
+
+
+@pytest.mark.parametrize("name", NAMES if ALL else ())
+def test_a_full_disk_of_one_worker(name, tmp_path, undisturbed):
+    mark = tmp_path / "mark"
+    marked = {"MFSPARK_MARK": str(mark)}
+    with (
+        small_disk(tmp_path / "disk") as disk,
+        cluster(tmp_path, path=f"{ROOT}:{HERE}", more=marked, local={1: disk}) as running,
+        fitting(running, name, mark=mark) as driver,
+    ):
+        until_held(driver, mark)
+        began = time.monotonic()
+        with suppress(OSError), open(disk / "full", "wb") as file:
+            while True:
+                file.write(bytes(1 << 20))
+        mark.unlink(missing_ok=True)
+        found, _ = results(driver)
+    compare(found[name], undisturbed, name, "disk of one worker full", time.monotonic() - began)

@@ -23,6 +23,8 @@ CASES = {
     "ALS, exchange": (ALS, dict(numItemBlocks=3, solver="cg", initMode="power")),
     "SGD": (SGD, dict(stepSchedule="adagrad", stepSize=0.1, **BIASED)),
     "SGD, implicit": (SGD, dict(implicitPrefs=True, stepSchedule="bold_driver", loss="logistic")),
+    "SGD, exchange": (SGD, dict(stepSchedule="adagrad", stepSize=0.1, **BIASED)),
+    "SGD, implicit, exchange": (SGD, dict(implicitPrefs=True, stepSchedule="bold_driver", loss="logistic")),
     "BPMF": (BPMF, dict(burnIn=1, numSamples=2)),
     "BPMF, exchange": (BPMF, dict(burnIn=1, numSamples=2, numItemBlocks=3)),
     "SVDPlusPlus": (SVDPlusPlus, {}),
@@ -153,6 +155,19 @@ def test_where_no_checkpoint_can_be_due_nothing_is_looked_for(ratings, monkeypat
         estimator._checkpoints_at = "run-1"
         assert estimator._checkpoints(ratings, None, {}) is NEVER
     assert ALS(**COMMON)._checkpoints(ratings, None, {}) is NEVER
+
+
+def test_a_fit_of_seconds_stores_nothing_unless_asked(ratings, memory, monkeypatch):
+    options = {name: value for name, value in COMMON.items() if name != "checkpointInterval"} | {"maxIter": 12}
+    memory["after"] = 10
+    ALS(**options, workPath="memory").fit(ratings)
+    assert KEPT == {}
+    with pytest.raises(Killed):
+        ALS(**options, workPath="memory", checkpointInterval=10).fit(ratings)
+    monkeypatch.setattr("mfspark.estimators.checkpointed.SHORT", 1e9)
+    KEPT.clear()
+    with pytest.raises(Killed):
+        ALS(**options, workPath="memory").fit(ratings)
 
 
 def test_a_work_folder_is_as_it_was_after_a_fit_in_it(ratings, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from pyspark.ml.evaluation import RegressionEvaluator
 
 from mfspark.errors import DataError
-from mfspark.evaluation import bias_baseline, mean_baseline, rating_metrics
+from mfspark.evaluation import all_rating_metrics, bias_baseline, mean_baseline, rating_metrics
 
 TRAIN = [("a", "x", 5.0), ("a", "y", 3.0), ("b", "x", 4.0), ("b", "y", 1.0), ("c", "x", 2.0)]
 TEST = [("a", "x", 4.0), ("c", "y", 2.0), ("new", "x", 3.0), ("b", "new", 1.0), ("new", "new", 5.0)]
@@ -75,6 +75,16 @@ def test_clipping_moves_predictions_into_the_range(spark):
     df = spark.createDataFrame([(5.0, 6.5), (1.0, -2.0), (3.0, 3.5)], "rating double, prediction double")
     assert rating_metrics(df, clip=(1, 5)).rmse == pytest.approx(math.sqrt(0.25 / 3))
     assert rating_metrics(df).rmse > 1
+
+
+def test_several_columns_are_measured_as_each_alone(spark):
+    rows = [(5.0, 6.5, None), (1.0, -2.0, 2.0), (3.0, 3.5, float("nan")), (2.0, None, 2.5)]
+    df = spark.createDataFrame(rows, "rating double, own double, other double")
+    for clip in (None, (1, 5)):
+        found = all_rating_metrics(df, "rating", ["own", "other"], clip)
+        assert found == {name: rating_metrics(df, prediction=name, clip=clip) for name in ("own", "other")}
+    with pytest.raises(DataError, match="none of 1 rows has a prediction"):
+        all_rating_metrics(df.where("own > 6"), "rating", ["own", "other"])
 
 
 @pytest.mark.parametrize(

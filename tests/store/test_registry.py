@@ -52,6 +52,20 @@ def test_latest_number_and_run_id_find_a_model(published):
     assert values_of(published, published.get()) == {2.0}
 
 
+def test_what_publish_returns_is_what_the_table_says(spark, tmp_path):
+    """The row is not read back: neither for a first run, nor for one that replaces another."""
+    registry = Registry(spark, str(tmp_path))
+    for run, value in (("run-1", 1), ("run-2", 2), ("run-1", 3)):
+        told = registry.publish_tables(run, model_tables(spark, value), {"rank": 2, "value": value}, {"rmse": 0.5})
+        stored = registry.get(run_id=run)
+        assert told == stored
+        assert (told.created_at, told.parameters, told.metrics) == (
+            stored.created_at, stored.parameters, stored.metrics
+        )  # fmt: skip
+        assert values_of(registry, told) == {float(value)}
+    assert [model.version for model in registry.list()] == [1, 2]
+
+
 def test_every_table_comes_back_as_it_was_given(spark, published):
     ref_tables = model_tables(spark, 1)
     for name, comp_table in published.load(published.get(version=1)).items():
