@@ -23,13 +23,17 @@ SMALL_TABLES = {
 }
 
 
+SHORT_RUN = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+"""Java for a program of seconds: its second compiler would keep a core busy and never be paid back."""
+
+
 def settings_for(config: Config) -> dict[str, str]:
-    """Return SMALL_TABLES where the source, and the ratings already in the store, are small files of this machine."""
+    """Return what suits a source, and ratings already in the store, that are small files of this machine, else none."""
     source, stored = config.source.path, Location(config.store.location).table("ratings")
     if config.source.format == "synthetic" or not _found(source) or config.train.path not in (None, source):
         return {}
     size = sum(os.path.getsize(file) for path in (source, stored) for file in _files(path))
-    return SMALL_TABLES if size <= SMALL else {}
+    return SMALL_TABLES | SHORT_RUN if size <= SMALL else {}
 
 
 def _found(path: str) -> list[str]:

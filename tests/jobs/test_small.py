@@ -3,7 +3,7 @@
 import pytest
 
 from mfspark.config import parse
-from mfspark.pipeline.small import SMALL, SMALL_TABLES, settings_for
+from mfspark.pipeline.small import SHORT_RUN, SMALL, SMALL_TABLES, settings_for
 
 
 def settings(tmp_path, path, **sections):
@@ -18,7 +18,7 @@ def test_small_files_of_this_machine_and_small_tables(tmp_path):
     stored = tmp_path / "store" / "ratings" / "run_id=1"
     stored.mkdir(parents=True)
     for path in (file, f"file:{file}", tmp_path, tmp_path / "*.csv"):
-        assert settings(tmp_path, path) == SMALL_TABLES
+        assert settings(tmp_path, path) == SMALL_TABLES | SHORT_RUN
     (stored / "part").write_bytes(bytes(SMALL))
     assert settings(tmp_path, file) == {}
 
