@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import program
@@ -88,18 +88,6 @@ def compare(found, undisturbed, name, fault, seconds):
         assert found[key] == pytest.approx(undisturbed[name][key], rel=1e-6), key
 
 
-@contextmanager
-def small_disk(folder, size="64m"):
-    """Mount a small disk in memory."""
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
-        pytest.skip("a small disk cannot be mounted here: only root may")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 NAMES = ("jobs", "barrier", "sgd", "exchange")
 
 
@@ -147,22 +135,3 @@ def test_a_killed_driver_goes_on_where_it_was(name, tmp_path, undisturbed):
             found, told = results(driver)
     assert "resumed after iteration" in told
     compare(found[name], undisturbed, name, "driver killed and submitted again", time.monotonic() - began)
-
-
-@pytest.mark.parametrize("name", NAMES if ALL else ())
-def test_a_full_disk_of_one_worker(name, tmp_path, undisturbed):
-    mark = tmp_path / "mark"
-    marked = {"MFSPARK_MARK": str(mark)}
-    with (
-        small_disk(tmp_path / "disk") as disk,
-        cluster(tmp_path, path=f"{ROOT}:{HERE}", more=marked, local={1: disk}) as running,
-        fitting(running, name, mark=mark) as driver,
-    ):
-        until_held(driver, mark)
-        began = time.monotonic()
-        with suppress(OSError), open(disk / "full", "wb") as file:
-            while True:
-                file.write(bytes(1 << 20))
-        mark.unlink(missing_ok=True)
-        found, _ = results(driver)
-    compare(found[name], undisturbed, name, "disk of one worker full", time.monotonic() - began)
