@@ -21,14 +21,18 @@ SMALL_TABLES = {
     "spark.sql.ui.explainMode": "simple",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
-
-
 SHORT_RUN = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 """Java for a program of seconds: its second compiler would keep a core busy and never be paid back."""
 
 
 def settings_for(config: Config) -> dict[str, str]:
-    """Return what suits a source, and ratings already in the store, that are small files of this machine, else none."""
+    """Return what suits a source, and ratings already in the store, that are small files of this machine, else none.
+
+    Nothing is changed of a session that is not local, or that ``spark-submit`` has started.
+    """
+    master = config.spark.master or os.environ.get("MASTER") or "local"
+    if not master.startswith("local") or {"PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"} & os.environ.keys():
+        return {}
     source, stored = config.source.path, Location(config.store.location).table("ratings")
     if config.source.format == "synthetic" or not _found(source) or config.train.path not in (None, source):
         return {}

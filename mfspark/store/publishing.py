@@ -111,7 +111,10 @@ class Publisher:
             version = _version_for(run_id, published)
 
     def _merge(self, row: ModelVersion, parameters: str, metrics: str) -> bool:
-        """Write the row of a version, unless its number is taken or a later attempt of its run stands there."""
+        """Write the row of a version, unless its number is taken or a later attempt of its run stands there.
+
+        Returns whether it is there as a new row. Where one of its run was replaced, that one's number counts.
+        """
         # A version number already taken matches and is left alone, so no number is ever given twice.
         at = round(row.created_at.timestamp() * 1e6)
         source = (
@@ -125,7 +128,7 @@ class Publisher:
             "created_at = s.created_at, parameters = s.parameters, metrics = s.metrics "
             "WHEN NOT MATCHED THEN INSERT *"
         ).first()
-        return counts is not None and counts.asDict().get("num_affected_rows") == 1
+        return counts is not None and counts.asDict().get("num_inserted_rows") == 1
 
     def _has_rows(self, attempts: str) -> bool:
         first = tables.read(self._spark, self._address(FIRST_WRITTEN))

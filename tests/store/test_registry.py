@@ -53,7 +53,7 @@ def test_latest_number_and_run_id_find_a_model(published):
 
 
 def test_what_publish_returns_is_what_the_table_says(spark, tmp_path):
-    """The row is not read back: neither for a first run, nor for one that replaces another."""
+    """A new row is not read back."""
     registry = Registry(spark, str(tmp_path))
     for run, value in (("run-1", 1), ("run-2", 2), ("run-1", 3)):
         told = registry.publish_tables(run, model_tables(spark, value), {"rank": 2, "value": value}, {"rmse": 0.5})
@@ -64,6 +64,17 @@ def test_what_publish_returns_is_what_the_table_says(spark, tmp_path):
         )  # fmt: skip
         assert values_of(registry, told) == {float(value)}
     assert [model.version for model in registry.list()] == [1, 2]
+
+
+def test_a_run_that_another_attempt_has_numbered_meanwhile_keeps_that_number(spark, tmp_path, monkeypatch):
+    registry = Registry(spark, str(tmp_path))
+    registry.publish_tables("other", model_tables(spark, 1), {})
+    first = registry.publish_tables("run", model_tables(spark, 2), {})
+    monkeypatch.setattr(registry._publisher, "_free_version", lambda _: 1)  # looked up before both of them
+    second = registry.publish_tables("run", model_tables(spark, 3), {})
+    assert (first.version, second.version) == (2, 2)
+    assert [(model.version, model.run_id) for model in registry.list()] == [(1, "other"), (2, "run")]
+    assert values_of(registry, second) == {3.0}
 
 
 def test_every_table_comes_back_as_it_was_given(spark, published):
