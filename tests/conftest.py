@@ -9,8 +9,12 @@ import pytest
 from mfspark.session import spark_session
 
 ROOT = Path(__file__).resolve().parent.parent
-# Statistics of files pay at scale. Sessions in processes of their own (Connect, the cluster, spark-submit) keep them.
-NO_STATISTICS = {"spark.databricks.delta.stats.collect": "false", "spark.databricks.delta.stats.skipping": "false"}
+# Tables of few files, too. Sessions in processes of their own (Connect, the cluster, spark-submit) have no such settings.
+FEW_FILES = {
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.databricks.delta.stats.collect": "false",
+    "spark.databricks.delta.stats.skipping": "false",
+}
 # Java for short programs: no second compiler, no collector in parallel. Programs that tests start inherit it. The first
 # compiler's frames are larger: MLlib's lineages, which grow with its iterations, need a deeper stack.
 QUICK_JAVA = "-Xss8m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
@@ -65,7 +69,7 @@ def spark(tmp_path_factory):
         config={
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             **SMALL_TABLES,
-            **NO_STATISTICS,
+            **FEW_FILES,
             "spark.driver.memory": "2g",
             # This Java lives long: from about 100 tests on the second compiler pays.
             "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -XX:TieredStopAtLevel=4",

@@ -19,7 +19,6 @@ SMALL_TABLES = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.maxPlanStringLength": "1000",
     "spark.sql.ui.explainMode": "simple",
-    "spark.databricks.delta.snapshotPartitions": "1",
 }
 SHORT_RUN = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 """Java for a program of seconds: its second compiler would keep a core busy and never be paid back."""
