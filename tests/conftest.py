@@ -9,7 +9,7 @@ import pytest
 from mfspark.session import spark_session
 
 ROOT = Path(__file__).resolve().parent.parent
-# Tables of few files, too. Sessions in processes of their own (Connect, the cluster, spark-submit) have no such settings.
+# Tables of few files, too. Sessions in processes of their own (Connect, the cluster, spark-submit) have none of this.
 FEW_FILES = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.databricks.delta.stats.collect": "false",
