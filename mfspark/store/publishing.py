@@ -118,8 +118,9 @@ class Publisher:
         # A version number already taken matches and is left alone, so no number is ever given twice.
         at = round(row.created_at.timestamp() * 1e6)
         source = (
-            f"SELECT {row.version}L AS version, {literal(row.run_id)} AS run_id, {literal(row.attempt)} AS attempt, "
-            f"timestamp_micros({at}L) AS created_at, {literal(parameters)} AS parameters, {literal(metrics)} AS metrics"
+            f"SELECT {row.version:d}L AS version, {literal(row.run_id)} AS run_id, {literal(row.attempt)} AS attempt, "
+            f"timestamp_micros({at:d}L) AS created_at, {literal(parameters)} AS parameters, "
+            f"{literal(metrics)} AS metrics"
         )
         counts = self._spark.sql(
             f"MERGE INTO {tables.sql_name(self._models)} AS t USING ({source}) AS s "
