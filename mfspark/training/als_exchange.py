@@ -49,9 +49,10 @@ from mfspark.training.exchange_pieces import (
 )
 from mfspark.training.loop import Measures
 from mfspark.training.starts import Start
-from mfspark.transport.arrow import nothing
+from mfspark.transport.arrow import kinds_of, nothing, row_batch
 from mfspark.transport.persist import Kept
 
+_PACKED = "block int, ids binary, data binary"
 Keep = Callable[[DataFrame], Kept]
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 Meet = Callable[[RoutedBlock, pa.Table], Iterator[pa.RecordBatch]]
@@ -251,3 +252,19 @@ def packed(exchange: Exchange, side: Side, solved: Solved) -> DataFrame:
     ids = exchange.sides[side].select("block", "ids")
     placed = place(factor_rows(solved), "block", exchange.layout.blocks[side])
     return ids.join(placed.hint("merge"), "block")  # a broadcast would take a small side through the driver
+
+
+def packed_of(
+    exchange: Exchange, side: Side, rows: DataFrame, array_of: Callable[[pa.Table], NDArray[Any]]
+) -> DataFrame:
+    """Return ``packed`` of a side whose blocks have several rows each, of which a function makes the array."""
+
+    def join(blocks: pa.Table, given: pa.Table) -> pa.Table:
+        if blocks.num_rows == 0:
+            return nothing(_PACKED)
+        cells = [blocks.column("block")[0].as_py(), blocks.column("ids")[0].as_py(), array_of(given).tobytes()]
+        return pa.Table.from_batches([row_batch(kinds_of(_PACKED), cells)])
+
+    ids = exchange.sides[side].select("block", "ids").groupBy("block")
+    placed = place(rows, "block", exchange.layout.blocks[side])
+    return ids.cogroup(placed.groupBy("block")).applyInArrow(join, _PACKED)

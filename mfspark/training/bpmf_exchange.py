@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from mfspark.blocks.build import place
 from mfspark.blocks.index import hash_ids
 from mfspark.blocks.routes import RoutedBlock
 from mfspark.kernels.als.half_step import FIT, REPAIRED, STATISTICS, VALID_ROWS, VALID_SQUARES
 from mfspark.kernels.csr import Side
 from mfspark.session import collect_garbage
 from mfspark.training.als import measures
-from mfspark.training.als_exchange import Exchange, State, met, renew
+from mfspark.training.als_exchange import Exchange, State, met, packed_of, renew
 from mfspark.training.bpmf import Chain, draw_block, draw_prior, not_positive, running_mean
 from mfspark.training.exchange_pieces import (
     KEPT,
@@ -41,10 +40,7 @@ from mfspark.training.exchange_pieces import (
     with_known_held,
 )
 from mfspark.training.loop import Measures
-from mfspark.transport.arrow import kinds_of, nothing, row_batch
 from mfspark.transport.persist import Kept
-
-_PACKED = "block int, ids binary, data binary"
 
 
 @dataclass
@@ -181,17 +177,11 @@ def packed(exchange: Exchange, side: Side, state: ChainState) -> DataFrame:
     """
     settings, count = exchange.settings, state.count
 
-    def join(blocks: pa.Table, given: pa.Table) -> pa.Table:
-        if blocks.num_rows == 0:
-            return nothing(_PACKED)
+    def array_of(given: pa.Table) -> NDArray[Any]:
         rows: list[NDArray[Any]] = [np.zeros(0)] * count
         for place_, cell in zip(given.column("sample").to_pylist(), given.column("data"), strict=True):
             rows[place_] = np.frombuffer(cell.as_buffer(), settings.dtype).reshape(-1, settings.width)
         array = np.concatenate(rows, axis=1)
-        array = array / array.dtype.type(count) if side is Side.USER else array
-        cells = [blocks.column("block")[0].as_py(), blocks.column("ids")[0].as_py(), array.tobytes()]
-        return pa.Table.from_batches([row_batch(kinds_of(_PACKED), cells)])
+        return array / array.dtype.type(count) if side is Side.USER else array
 
-    ids = exchange.sides[side].select("block", "ids").groupBy("block")
-    placed = place(state.every_sample(side), "block", exchange.layout.blocks[side])
-    return ids.cogroup(placed.groupBy("block")).applyInArrow(join, _PACKED)
+    return packed_of(exchange, side, state.every_sample(side), array_of)

@@ -18,9 +18,9 @@ stage again after a failure.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,7 @@ from mfspark.kernels.csr import Side
 from mfspark.kernels.sgd.cells import UserBlock
 from mfspark.session import is_connect
 from mfspark.training import task_rows
-from mfspark.training.checkpoint import NEVER, Checkpoints
+from mfspark.training.checkpoint import NEVER, Checkpoints, Resumable
 from mfspark.training.history import Iteration
 from mfspark.training.loop import Stopping
 from mfspark.training.sgd_state import Part, State, columns, table
@@ -124,21 +124,45 @@ def fit(blocks: DataFrame, job: Job, checkpoints: Checkpoints = NEVER) -> Fit:
     SlotsLostError
         An executor was lost, and for too long no other one took its place.
     """
-    recipe, whole = job.recipe, checkpoints.active
-    stopping = Stopping(recipe.epochs, recipe.tol)
-    shapes = [(int(job.bounds[side][-1]), columns(recipe, side, whole)) for side in Side]
+    recipe = job.recipe
+    shapes = [(int(job.bounds[side][-1]), columns(recipe, side, checkpoints.active)) for side in Side]
     state = State([np.zeros(shape, np.float32) for shape in shapes])
-    history = checkpoints.resume(state)
+    history = in_stages(job, state, checkpoints, lambda stage: _stage(blocks, stage, state))
+    widths = [columns(recipe, side, whole=False) for side in Side]
+    return Fit([side[:, :width] for side, width in zip(state.sides, widths, strict=True)], history)
+
+
+class Staged(Resumable, Protocol):
+    """A state that a stage replaces."""
+
+    course: dict[str, Any]
+
+
+def in_stages(
+    job: Job, state: Staged, checkpoints: Checkpoints, run_stage: Callable[[Job], list[Iteration]]
+) -> list[Iteration]:
+    """Run a fit as one stage, or as one from checkpoint to checkpoint; return the lines of all epochs.
+
+    Parameters
+    ----------
+    job : Job
+        How to train.
+    state : Staged
+        What ``run_stage`` begins with and replaces.
+    checkpoints : Checkpoints
+        Where the state is stored, and what an earlier process left of it.
+    run_stage : callable
+        Runs a stage of a job, and returns the lines of all epochs so far.
+    """
+    recipe = job.recipe
+    stopping, history = Stopping(recipe.epochs, recipe.tol), checkpoints.resume(state)
     while True:
         until = checkpoints.pause(len(history), recipe.epochs)
         secret = secrets.token_bytes(32)  # the next stage must not meet tasks of this one
-        stage = replace(job, until=until, earlier=tuple(history), whole=whole, secret=secret)
-        history = _stage(blocks, stage, state)
+        history = run_stage(replace(job, until=until, earlier=tuple(history), whole=checkpoints.active, secret=secret))
         if stopping.ends(history, moved=not state.course.get("overshot")):
-            break
+            return history
         checkpoints(history, state)
-    widths = [columns(recipe, side, whole=False) for side in Side]
-    return Fit([side[:, :width] for side, width in zip(state.sides, widths, strict=True)], history)
 
 
 def _stage(blocks: DataFrame, job: Job, state: State) -> list[Iteration]:

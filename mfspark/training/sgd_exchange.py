@@ -8,9 +8,8 @@ are. The driver sees the history, and one number a block.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,16 @@ from pyspark.sql import DataFrame
 from mfspark.blocks.build import Layout, place
 from mfspark.blocks.routes import row_counts
 from mfspark.kernels.csr import Side
+from mfspark.kernels.rows import padded
 from mfspark.training import task_rows
-from mfspark.training.als_exchange import Exchange
+from mfspark.training.als_exchange import Exchange, packed_of
 from mfspark.training.checkpoint import Checkpoints
 from mfspark.training.history import Iteration
-from mfspark.training.loop import Stopping
-from mfspark.training.sgd import staged
+from mfspark.training.sgd import in_stages, staged
 from mfspark.training.sgd_state import Part, columns
 from mfspark.training.sgd_worker import Job
-from mfspark.transport.arrow import kinds_of, nothing, row_batch
 from mfspark.transport.persist import Kept
 from mfspark.transport.slots import together
-
-_PACKED = "block int, ids binary, data binary"
 
 
 @dataclass
@@ -96,16 +92,7 @@ def fit(exchange: Exchange, blocks: DataFrame, job: Job, state: State, checkpoin
     SlotsLostError
         An executor was lost, and for too long no other one took its place.
     """
-    recipe, whole = job.recipe, checkpoints.active
-    stopping, history = Stopping(recipe.epochs, recipe.tol), checkpoints.resume(state)
-    while True:
-        until = checkpoints.pause(len(history), recipe.epochs)
-        secret = secrets.token_bytes(32)  # the next stage must not meet tasks of this one
-        stage = replace(job, until=until, earlier=tuple(history), whole=whole, secret=secret)
-        history = _stage(exchange, blocks, stage, state)
-        if stopping.ends(history, moved=not state.course.get("overshot")):
-            return history
-        checkpoints(history, state)
+    return in_stages(job, state, checkpoints, lambda stage: _stage(exchange, blocks, stage, state))
 
 
 def _stage(exchange: Exchange, blocks: DataFrame, job: Job, state: State) -> list[Iteration]:
@@ -123,27 +110,17 @@ def _stage(exchange: Exchange, blocks: DataFrame, job: Job, state: State) -> lis
 
 def packed(exchange: Exchange, side: Side, state: State, job: Job, whole: bool) -> DataFrame:
     """Return a side's ids and factors: block int, ids binary (Arrow IPC), data binary (rows x columns in use)."""
-    width, own = exchange.settings.width, columns(job.recipe, side, whole=False)
+    settings, own = exchange.settings, columns(job.recipe, side, whole=False)
     given = columns(job.recipe, side, whole)
 
-    def join(blocks: pa.Table, rows: pa.Table) -> pa.Table:
-        if blocks.num_rows == 0:
-            return nothing(_PACKED)
-        order = np.argsort(rows.column("first").to_numpy())
-        parts = [np.frombuffer(rows.column("data")[int(at)].as_buffer(), np.float32) for at in order]
-        array = _widened(np.concatenate(parts).reshape(-1, given)[:, :own], width)
-        cells = [blocks.column("block")[0].as_py(), blocks.column("ids")[0].as_py(), array.tobytes()]
-        return pa.Table.from_batches([row_batch(kinds_of(_PACKED), cells)])
+    def array_of(rows: pa.Table) -> NDArray[np.float32]:
+        tables = task_rows.Tables()
+        for row in range(rows.num_rows):
+            tables.add(rows, row)
+        (data,) = tables.joined().values()
+        # A last column of zeros where only the other side has biases.
+        return np.ascontiguousarray(padded(data.reshape(-1, given)[:, :own], settings)[:, : settings.width])
 
     assert state.rows is not None
-    ids = exchange.sides[side].select("block", "ids").groupBy("block")
-    sent = state.rows.where(f"kind = '{side.stem}'").select("block", "first", "data")
-    placed = place(sent, "block", exchange.layout.blocks[side])
-    return ids.cogroup(placed.groupBy("block")).applyInArrow(join, _PACKED)
-
-
-def _widened(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Return rows with a last column of zeros where only the other side has biases."""
-    if rows.shape[1] == width:
-        return np.ascontiguousarray(rows)
-    return np.column_stack([rows, np.zeros((len(rows), width - rows.shape[1]), np.float32)])
+    sent = state.rows.where(f"kind = '{side.stem}'").select("kind", "block", "first", "data")
+    return packed_of(exchange, side, sent, array_of)

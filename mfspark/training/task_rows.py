@@ -39,7 +39,7 @@ class Tables:
     def __init__(self) -> None:
         self._parts: dict[tuple[Side, int], dict[int, pa.Buffer]] = {}
 
-    def add(self, batch: pa.RecordBatch, row: int) -> None:
+    def add(self, batch: pa.RecordBatch | pa.Table, row: int) -> None:
         """Take one row of ``side_rows``."""
         kind, block, first = (batch.column(name)[row].as_py() for name in ("kind", "block", "first"))
         self._parts.setdefault((Side[kind.upper()], block), {})[first] = batch.column("data")[row].as_buffer()
